@@ -1,0 +1,104 @@
+"""The numba engine: the very functions of `wattir.roofline`, compiled, over rows and over blocks of candidates."""
+
+from __future__ import annotations
+
+import zlib
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+from numba.extending import register_jitable
+
+from wattir import roofline
+from wattir.roofline import kernel_cost
+
+PARTS = tuple(part for part in vars(roofline).values() if getattr(part, "__module__", "") == roofline.__name__)
+"""The plain functions of the formula; registered so that compiled code may call them as they are."""
+
+for _part in PARTS:
+    register_jitable(_part)
+
+LANES = 64
+"""Candidates that go through a tape together: their registers stay in the first-level cache."""
+
+SUMS = 5
+"""energy, time, sum of squared energies, energy of modelled kernels, energy of unknown ops."""
+
+
+@lru_cache
+def formula() -> Any:
+    """`roofline.kernel_cost` as a compiled function."""
+    return njit(kernel_cost)
+
+
+@njit
+def _step(op: int, a: Any, b: Any, out: Any) -> None:
+    """One step of a tape over a block; the numbers are those of `wattir.tape`."""
+    for lane in range(out.shape[0]):
+        if op == 0:
+            out[lane] = a[lane] + b[lane]
+        elif op == 1:
+            out[lane] = a[lane] * b[lane]
+        elif op == 2:
+            out[lane] = a[lane] // b[lane]
+        elif op == 3:
+            out[lane] = a[lane] % b[lane]
+        elif op == 4:
+            out[lane] = min(a[lane], b[lane])
+        else:
+            out[lane] = max(a[lane], b[lane])
+
+
+@njit
+def _row(w: Any, cells: Any, c: Any, times: Any, origin: float, sums: Any) -> None:
+    """Adds one kernel's cost to the sums of a block. w: registers [r, lanes]; c: the row's constants."""
+    for lane in range(sums.shape[1]):
+        found = kernel_cost(
+            w[cells[0], lane], w[cells[1], lane], w[cells[2], lane], w[cells[3], lane], w[cells[4], lane],
+            w[cells[5], lane], w[cells[6], lane], w[cells[7], lane], w[cells[8], lane], w[cells[9], lane],
+            w[cells[10], lane],
+            c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9], c[10], c[11], c[12], c[13], c[14],
+            c[15], c[16], c[17], c[18], c[19], c[20], c[21],
+        )  # fmt: skip
+        joules = found[1] * w[times, lane]
+        sums[0, lane] += joules
+        sums[1, lane] += found[0] * w[times, lane]
+        sums[2, lane] += found[1] * joules
+        if origin == 1.0:
+            sums[3, lane] += joules
+        if origin == 2.0:
+            sums[4, lane] += joules
+
+
+def _make_run(stamp: int) -> Any:
+    @njit(parallel=True, cache=True)
+    def run(sizes: Any, numbers: Any, steps: Any, cells: Any, times: Any, constants: Any, origins: Any) -> Any:
+        _ = stamp  # in numba's cache key: code compiled from older formulas is not used again
+        count = sizes.shape[1]
+        sums = np.zeros((SUMS, count))
+        for block in prange((count + LANES - 1) // LANES):
+            start = block * LANES
+            width = min(LANES, count - start)
+            w = np.empty((sizes.shape[0] + numbers.shape[0] + steps.shape[0], width))
+            w[: sizes.shape[0]] = sizes[:, start : start + width]
+            for i in range(numbers.shape[0]):
+                w[sizes.shape[0] + i] = numbers[i]
+            for i in range(steps.shape[0]):
+                target = sizes.shape[0] + numbers.shape[0] + i
+                _step(steps[i, 0], w[steps[i, 1]], w[steps[i, 2]], w[target])
+            for r in range(cells.shape[0]):
+                _row(w, cells[r], constants[r], times[r], origins[r], sums[:, start : start + width])
+        return sums
+
+    return run
+
+
+def _source_stamp() -> int:
+    """A checksum of the text of the formulas."""
+    with open(roofline.__file__, "rb") as file:
+        return zlib.crc32(file.read())
+
+
+run_blocks = _make_run(_source_stamp())
+"""Sums [5, candidates] over all kernels, from sizes [names, candidates] and a tape as arrays; on all cores."""

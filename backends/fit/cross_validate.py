@@ -1,0 +1,66 @@
+"""The error on what a fit has not seen: groups of rows left out whole, one fold at a time."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from wattir.backends.fit.model import predict
+from wattir.backends.fit.rows import Array, Rows
+from wattir.backends.fit.solve import energy_given_time
+from wattir.device import Device
+
+Fit = Callable[[Rows], Device]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Log errors of every sample, predicted by a fit that saw none of its group; NaN where joules were not measured."""
+
+    time: Array
+    energy: Array
+    energy_given_time: Array
+
+    def summary(self, mask: Array) -> dict[str, float]:
+        """Median absolute percentage errors of the samples where the mask is true."""
+        columns = {
+            "time_median_ape": self.time, "energy_median_ape": self.energy,
+            "energy_given_time_median_ape": self.energy_given_time,
+        }  # fmt: skip
+        found = {name: np.abs(np.expm1(column[mask & np.isfinite(column)])) for name, column in columns.items()}
+        return {name: round(float(np.median(errors)), 4) for name, errors in found.items() if len(errors)}
+
+    def half_width(self, mask: Array, level: float = 0.9) -> float | None:
+        """The quantile of the absolute log error of energy, with split conformal's correction for few samples."""
+        errors = np.sort(np.abs(self.energy[mask & np.isfinite(self.energy)]))
+        if not len(errors):
+            return None
+        rank = min(int(np.ceil((len(errors) + 1) * level)), len(errors))
+        return float(errors[rank - 1])
+
+
+def fold_of(groups: Array, folds: int) -> Array:
+    """The fold of every sample: by its group's name alone, so that a group is never split; evenly by group count."""
+    names = sorted(set(groups.tolist()), key=lambda name: (zlib.crc32(name.encode()), name))
+    place: Mapping[str, int] = {name: i % folds for i, name in enumerate(names)}
+    return np.array([place[name] for name in groups.tolist()])
+
+
+def left_out(rows: Rows, fit: Fit, folds: int) -> LeftOut:
+    """Log errors by cross-validation over groups; `folds` at most, one per group where there are fewer."""
+    fold = fold_of(rows.group, min(folds, len(set(rows.group.tolist()))))
+    errors = np.full((3, rows.samples), np.nan)
+    for number in range(int(fold.max()) + 1):
+        held = np.flatnonzero(fold == number)
+        errors[:, held] = log_errors(fit(rows.take(fold != number)), rows.take(held))
+    return LeftOut(*errors)
+
+
+def log_errors(device: Device, rows: Rows) -> Array:
+    """log of predicted over measured: time, energy, energy given the measured time [3, samples]."""
+    time_s, energy_j = predict(device, rows)
+    given = energy_given_time(device, rows)
+    return np.log(np.stack([time_s / rows.time_s, energy_j / rows.energy_j, given / rows.energy_j]))

@@ -1,0 +1,173 @@
+"""First-party layers on one GPU: ``benchmarks/measurements/ID/layers.csv``, made by ``benchmarks/measure_cuda.py``.
+
+A row is one PyTorch layer, called again and again. `cold` rows rotate all operands through more memory than the
+last-level cache holds, so that activations too come from memory; the others find everything in the cache.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from wattir import layers
+from wattir.backends.fit.rows import Rows, joined, network_rows
+from wattir.costs import tabulate
+from wattir.ir import Graph
+from wattir.work import Work
+
+Row = Any
+SIZES = (
+    "m", "n", "k", "batch_count", "n_batch", "c_in", "c_out", "depth", "h", "w", "kernel_d", "kernel_h", "kernel_w",
+    "stride", "pad", "dilation", "groups", "b", "s_q", "s_kv", "heads", "kv_heads", "head_dim", "causal", "rows", "cols",
+    "elements", "operands", "fused", "table_rows", "indices", "hidden", "layers", "cold",
+)  # fmt: skip
+GROUPED_BY = {
+    "gemm": ("kind", "n", "k"),
+    "conv": ("kind", "c_in", "c_out", "kernel_w"),
+    "attention": ("kind", "heads", "kv_heads", "head_dim"),
+    "pointwise": ("kind", "function"),
+    "recurrent": ("kind", "hidden"),
+    "gather": ("kind", "table_rows", "cols"),
+}
+OTHERS_GROUPED_BY = ("kind", "rows", "cols", "c_in", "h")
+SPECIAL = {"gelu": (6, 1), "gelu_tanh": (8, 2), "silu": (2, 2), "sigmoid": (1, 2), "tanh": (1, 2), "exp": (0, 1),
+           "rsqrt": (0, 1), "hardswish": (4, 0), "div": (0, 1), "lerp": (3, 0), "addcmul": (2, 0)}  # fmt: skip
+
+
+def own_layers(folder: str) -> Rows:
+    """All layers whose kind has a rule here, grouped by the sizes that make a layer's type."""
+    import pandas as pd
+
+    table = pd.read_csv(os.path.join(folder, "layers.csv"))
+    for name in SIZES:
+        table[name] = table[name].fillna(0).astype(int) if name in table else 0
+    good = table.time_s.gt(0.0) & table.energy_j.gt(0.0)
+    failed = int((~good).sum())
+    table = table[good]
+    works = [_work(row) for row in table.itertuples()]
+    known = np.array([work is not None for work in works])
+    kept = table[known]
+    groups = [""] * len(kept)
+    for kind in set(kept.kind):
+        same = np.flatnonzero(kept.kind == kind)
+        for at, name in zip(same, joined(kept.iloc[same], *GROUPED_BY.get(kind, OTHERS_GROUPED_BY)), strict=True):
+            groups[at] = str(name)
+    rows = network_rows(
+        [[work] for work in works if work is not None], time_s=kept.time_s, energy_j=kept.energy_j, group=groups,
+        label="layer", hot=1.0 - kept.cold.to_numpy(float),
+    )  # fmt: skip
+    return replace(
+        rows, work=_cold(rows, kept.cold.to_numpy(bool)),
+        dropped={"failed": failed, "of a kind without a single rule (scan, fused)": int((~known).sum())},
+    )  # fmt: skip
+
+
+def _cold(rows: Rows, cold: Any) -> Any:
+    """Activations of cold rows among the bytes that always come from memory."""
+    work = rows.work.copy()
+    work[:, 9] += np.where(cold, work[:, 8], 0.0)
+    work[:, 8] = np.where(cold, 0.0, work[:, 8])
+    return work
+
+
+def _work(row: Row) -> Work | None:
+    maker = MAKERS.get(row.kind)
+    graph = maker(row) if maker else None
+    if graph is None:
+        return None
+    math = row.math if isinstance(row.math, str) and row.kind in ("gemm", "conv", "recurrent") else row.dtype
+    return replace(tabulate(graph)[0], math=math)
+
+
+def _gemm(row: Row) -> Graph:
+    groups = max(row.batch_count, 1)
+    return layers.matmul(row.m, row.n, row.k, row.dtype, groups=groups, weight=groups == 1)
+
+
+def _conv(row: Row) -> Graph:
+    axes = [(size, taps) for size, taps in (
+        (row.depth, row.kernel_d), (row.h, row.kernel_h), (row.w, row.kernel_w)) if taps]  # fmt: skip
+    return layers.conv(
+        row.n_batch, row.c_in, row.c_out, tuple(size for size, _ in axes), tuple(taps for _, taps in axes), row.dtype,
+        stride=max(row.stride, 1), padding=row.pad, dilation=max(row.dilation, 1), groups=max(row.groups, 1),
+        transposed=row.op == "conv_transpose2d",
+    )  # fmt: skip
+
+
+def _attention(row: Row) -> Graph:
+    return layers.attention(
+        row.b, row.heads, row.s_q, row.s_kv, row.head_dim, row.dtype, kv_heads=row.kv_heads, causal=bool(row.causal)
+    )
+
+
+def _norm(row: Row) -> Graph:
+    if row.rows:
+        return layers.norm(row.rows, row.cols, row.dtype)
+    return layers.norm(row.n_batch * row.h * row.w, row.c_in, row.dtype, function="batch")
+
+
+def _softmax(row: Row) -> Graph:
+    return layers.softmax(row.rows, row.cols, row.dtype)
+
+
+def _reduce(row: Row) -> Graph:
+    if row.function == "sum_all":
+        return layers.reduction(1, row.rows * row.cols, row.dtype)
+    first = row.function.endswith("first")
+    return layers.reduction(*((row.cols, row.rows) if first else (row.rows, row.cols)), row.dtype)
+
+
+def _pointwise(row: Row) -> Graph | None:
+    if row.fused:
+        return None
+    ops, special = SPECIAL.get(row.function, (1, 0))
+    operands = 1 if row.function.endswith("bias") else max(row.operands, 1)
+    return layers.pointwise(row.elements, row.dtype, operands=operands, ops=ops, special=special)
+
+
+def _pool(row: Row) -> Graph:
+    lead = (row.n_batch, row.c_in)
+    if row.function == "adaptive_avg":
+        out = max(row.kernel_h, 1)
+        return layers.pooling((*lead, row.h, row.w), (*lead, out, out), (row.h // out) ** 2, row.dtype)
+    out = (row.h + 2 * row.pad - row.kernel_h) // row.stride + 1
+    return layers.pooling((*lead, row.h, row.w), (*lead, out, out), row.kernel_h**2, row.dtype)
+
+
+def _move(row: Row) -> Graph | None:
+    if row.function.startswith(("to_fp", "to_bf")):
+        return None
+    shape = (row.rows, row.cols) if row.rows else (row.n_batch, row.c_in, row.h, row.w)
+    return layers.copy(shape, row.dtype)
+
+
+def _gather(row: Row) -> Graph | None:
+    if row.function == "embedding_bag":
+        return None
+    return layers.gather(row.table_rows, row.cols, row.indices, row.dtype)
+
+
+def _recurrent(row: Row) -> Graph | None:
+    if row.layers != 1:
+        return None
+    return layers.recurrent(row.function, row.s_q, row.b, row.cols, row.hidden, row.dtype)
+
+
+MAKERS: dict[str, Callable[[Row], Graph | None]] = {
+    "gemm": _gemm,
+    "conv": _conv,
+    "attention": _attention,
+    "norm": _norm,
+    "softmax": _softmax,
+    "reduce": _reduce,
+    "pointwise": _pointwise,
+    "pool": _pool,
+    "move": _move,
+    "gather": _gather,
+    "recurrent": _recurrent,
+}
+"""From a row's sizes to a graph of one op; None where the row has no single rule."""

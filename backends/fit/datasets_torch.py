@@ -1,0 +1,190 @@
+"""PyTorch modules and torchvision models, batch 32, eager: the set ``torch_layers_a30_2080ti``.
+
+One sample per module and input shape: the median over the runs. Left out: rows with half the power (2080 Ti), training
+rows, identities. Ops under 50 us include the host's launch: the host counts as one op each.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from wattir import layers
+from wattir.backends.fit.rows import Array, Rows, network_rows
+from wattir.costs import tabulate
+from wattir.ir import Graph
+from wattir.work import Work
+
+Shape = tuple[int, ...]
+CALL = re.compile(r"(\w+)\((.*)\)$", re.DOTALL)
+PRECISION = {"tf32": "fp32 storage", "fp32": "fp32 ("}
+
+
+def torch_layers(folder: str, hardware: str, precision: str) -> Rows:
+    """Modules, grouped by kind and channels in and out."""
+    table = _read(folder, hardware, precision)
+    table = table[table.scope == "layer"]
+    table, dropped = _usable(table)
+    table = table.groupby(["layer", "in_shape", "out_shape"], as_index=False)[["latency_s", "energy_j"]].median()
+    works = [_works(*row, precision) for row in zip(table.layer, table.in_shape, table.out_shape, strict=True)]
+    groups = [_group(*row) for row in zip(table.layer, table.in_shape, strict=True)]
+    rows = network_rows(
+        works, time_s=table.latency_s, energy_j=table.energy_j, group=groups, label="layer", host_ops=1.0
+    )
+    return _with_dropped(rows, dropped)
+
+
+def torch_models(folder: str, hardware: str, precision: str) -> Rows:
+    """Torchvision models as the sum of their modules, grouped by model."""
+    import pandas as pd
+
+    table = _read(folder, hardware, precision)
+    table = table[(table.scope == "model") & (table.quality == "ok")]
+    table = table.groupby(["model_id", "in_shape"], as_index=False)[["latency_s", "energy_j"]].median()
+    parts = pd.read_csv(os.path.join(folder, "model_layers.csv"))
+    outs = _out_shapes(folder)
+    works, ops = [], []
+    for model, shape in zip(table.model_id, table.in_shape, strict=True):
+        inside = parts[(parts.model_id == model) & (parts.in_shape == shape)]
+        works.append(_model_works(inside, outs, precision))
+        ops.append(float(inside["count"].sum()))
+    rows = network_rows(
+        works, time_s=table.latency_s, energy_j=table.energy_j, group=[f"model {name}" for name in table.model_id],
+        label="network", host_ops=ops,
+    )  # fmt: skip
+    return rows
+
+
+def _model_works(inside: Any, outs: dict[tuple[str, str], str], precision: str) -> list[Work]:
+    from dataclasses import replace
+
+    found: list[Work] = []
+    for layer, shape, count in zip(inside.layer, inside.layer_in_shape, inside["count"], strict=True):
+        out = outs.get((layer, shape), "")
+        found += [replace(work, times=int(count)) for work in _works(layer, shape, out, precision)]
+    return found
+
+
+def _out_shapes(folder: str) -> dict[tuple[str, str], str]:
+    import pandas as pd
+
+    table = pd.read_csv(os.path.join(folder, "data.csv"), usecols=["layer", "in_shape", "out_shape"], dtype=str).dropna()
+    return {(layer, shape): out for layer, shape, out in table.itertuples(index=False)}
+
+
+def _read(folder: str, hardware: str, precision: str) -> Any:
+    import pandas as pd
+
+    table = pd.read_csv(os.path.join(folder, "data.csv"))
+    same = table.hardware.eq(hardware) & table.precision.str.startswith(PRECISION[precision])
+    return table[same & table["mode"].eq("inference")]
+
+
+def _usable(table: Any) -> tuple[Any, dict[str, int]]:
+    half = table.quality.eq("suspect_power_half")
+    idle = table.layer_kind.eq("StochasticDepth")
+    dropped = {"suspect_power_half": int(half.sum()), "StochasticDepth in eval: an identity": int((idle & ~half).sum())}
+    return table[~half & ~idle], dropped
+
+
+def _with_dropped(rows: Rows, dropped: dict[str, int]) -> Rows:
+    from dataclasses import replace
+
+    return replace(rows, dropped=dropped)
+
+
+def _group(layer: str, in_shape: str) -> str:
+    kind, positional, named = _call(layer)
+    channels = positional[:2] if kind in ("Conv2d", "Linear") else [_shape(in_shape)[-1 if kind == "LayerNorm" else 1]]
+    if kind == "Linear":
+        channels = [named["in_features"], named["out_features"]]
+    return kind + " " + "x".join(str(channel) for channel in channels)
+
+
+def _works(layer: str, in_shape: str, out_shape: str, precision: str) -> list[Work]:
+    kind, positional, named = _call(layer)
+    if kind not in MODULES or not in_shape:
+        return []
+    graph = MODULES[kind](positional, named, _shape(in_shape), _shape(out_shape) if out_shape else ())
+    return [] if graph is None else [_in_math(work, precision) for work in tabulate(graph)]
+
+
+def _in_math(work: Work, precision: str) -> Work:
+    from dataclasses import replace
+
+    return replace(work, math="tf32") if precision == "tf32" and work.kind == "conv" and work.family != "depthwise" else work
+
+
+def _call(layer: str) -> tuple[str, list[Any], dict[str, Any]]:
+    """Kind, positional and named arguments of a module as PyTorch prints it."""
+    node = ast.parse(re.sub(r"mode=(\w+)", r"mode='\1'", layer), mode="eval").body
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        return layer, [], {}
+    named = {str(pair.arg): ast.literal_eval(pair.value) for pair in node.keywords}
+    return node.func.id, [ast.literal_eval(value) for value in node.args], named
+
+
+def _shape(text: str) -> Shape:
+    return tuple(ast.literal_eval(text))
+
+
+def _conv(positional: list[Any], named: dict[str, Any], shape: Shape, out: Shape) -> Graph:
+    return layers.conv(
+        shape[0], positional[0], positional[1], shape[2:], tuple(named["kernel_size"]), "fp32",
+        stride=tuple(named.get("stride", (1, 1))), padding=tuple(named.get("padding", (0, 0))),
+        dilation=tuple(named.get("dilation", (1, 1))), groups=named.get("groups", 1),
+    )  # fmt: skip
+
+
+def _linear(positional: list[Any], named: dict[str, Any], shape: Shape, out: Shape) -> Graph:
+    return layers.matmul(int(np.prod(shape[:-1])), named["out_features"], named["in_features"], "fp32")
+
+
+def _batch_norm(positional: list[Any], named: dict[str, Any], shape: Shape, out: Shape) -> Graph:
+    return layers.norm(int(np.prod(shape)) // shape[1], shape[1], "fp32", function="batch")
+
+
+def _layer_norm(positional: list[Any], named: dict[str, Any], shape: Shape, out: Shape) -> Graph:
+    return layers.norm(int(np.prod(shape[:-1])), shape[-1], "fp32")
+
+
+def _pool(positional: list[Any], named: dict[str, Any], shape: Shape, out: Shape) -> Graph | None:
+    if not out:
+        return None
+    size = named.get("kernel_size")
+    window = (size * size if isinstance(size, int) else int(np.prod(size))) if size else _ratio(shape, out)
+    return layers.pooling(shape, out, window, "fp32")
+
+
+def _ratio(shape: Shape, out: Shape) -> int:
+    return max(int(np.prod(shape[2:])) // max(int(np.prod(out[2:])), 1), 1)
+
+
+def _activation(ops: int, special: int) -> Callable[..., Graph]:
+    def graph(positional: list[Any], named: dict[str, Any], shape: Shape, out: Shape) -> Graph:
+        return layers.pointwise(int(np.prod(shape)), "fp32", ops=ops, special=special)
+
+    return graph
+
+
+MODULES: dict[str, Callable[..., Graph | None]] = {
+    "Conv2d": _conv,
+    "Linear": _linear,
+    "BatchNorm2d": _batch_norm,
+    "LayerNorm": _layer_norm,
+    "AdaptiveAvgPool2d": _pool,
+    "AvgPool2d": _pool,
+    "MaxPool2d": _pool,
+    "ReLU": _activation(1, 0),
+    "SiLU": _activation(2, 2),
+    "Sigmoid": _activation(1, 2),
+    "GELU": _activation(6, 1),
+}
+"""From a PyTorch module's printed arguments and shapes to a graph of one op."""
+
+__all__ = ["Array", "torch_layers", "torch_models"]

@@ -1,0 +1,178 @@
+"""Which device is fitted to which measurements."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from wattir.backends.fit import datasets_cpu as cpu
+from wattir.backends.fit import datasets_irene as irene
+from wattir.backends.fit import datasets_kernels as kernels
+from wattir.backends.fit import datasets_models as models
+from wattir.backends.fit import datasets_own as own
+from wattir.backends.fit import datasets_torch as torch
+from wattir.backends.fit.plan import Plan, Source, fixed
+from wattir.backends.fit.solve import Prior
+
+GPU_TILES = ((256.0, 128.0, 64.0, 64.0, 0.7), (256.0, 256.0, 128.0, 64.0, 0.7), (128.0, 128.0, 64.0, 64.0, 0.7))
+
+
+def _kernel_sources(folder: str, system: str, maths: tuple[str, ...], most: int = 3000) -> tuple[Source, ...]:
+    """GEMM in each math dtype, and attention in bf16, of one system of aiconfigurator."""
+    gemms = [
+        Source(f"{folder}: gemm {math} ({system})", folder, partial(kernels.gemm, system=system, math=math),
+               ("matmul",), "(n, k)", most, copies=kernels.COPIES)
+        for math in maths
+    ]  # fmt: skip
+    loaders = {
+        "context_attention": (kernels.context_attention, "attention"),
+        "encoder_attention": (kernels.encoder_attention, "attention"),
+        "generation_attention": (kernels.generation_attention, "decode"),
+    }
+    attentions = [
+        Source(f"{folder}: {name} bf16 ({system})", folder, partial(load, system=system, math="bf16"), (family,),
+               "(heads, kv heads, head size, batch)", most)
+        for name, (load, family) in loaders.items()
+    ]  # fmt: skip
+    return (*gemms, *attentions)
+
+
+def _torch_sources(hardware: str, precisions: tuple[str, ...], *, networks: bool) -> tuple[Source, ...]:
+    """Modules, and whole models where there are clean ones, of the A30 and RTX 2080 Ti set."""
+    folder = "torch_layers_a30_2080ti"
+    layers = [
+        Source(f"{folder}: modules, {hardware}, {precision}", folder,
+               partial(torch.torch_layers, hardware=hardware, precision=precision), TORCH_FAMILIES, "kind and channels")
+        for precision in precisions
+    ]  # fmt: skip
+    whole = [
+        Source(f"{folder}: torchvision models, {hardware}, {precision}", folder,
+               partial(torch.torch_models, hardware=hardware, precision=precision), TORCH_FAMILIES, "model",
+               network=True, note="Some layers of a model left out occur among the modules.")
+        for precision in precisions
+    ]  # fmt: skip
+    return (*layers, *(whole if networks else ()))
+
+
+def _eager_source(which: str, peak: float, note: str) -> Source:
+    """Whole eager forwards of one GPU."""
+    return Source(
+        f"whole_models_eager: {which}", "whole_models_eager",
+        partial(models.whole_models, which=which, peak_flop_per_s=peak), EAGER_FAMILIES, "model family", network=True,
+        note=note,
+    )  # fmt: skip
+
+
+def _irene_sources(name: str) -> tuple[Source, ...]:
+    folder = "irene_transformers"
+    families = ("matmul", "softmax", "norm", "gather")
+    return (
+        Source(f"{folder}: primitives, {name}", folder, partial(irene.primitives, name=name), families,
+               "kind, batch and length"),
+        Source(f"{folder}: models, {name}", folder, partial(irene.models, name=name), (*families, "pointwise", "copy"),
+               "depth of the encoder", network=True, note="Primitives of the same widths remain when a model is left out."),
+    )  # fmt: skip
+
+
+def _own_sources(device: str) -> tuple[Source, ...]:
+    """First-party layers of one GPU, where they have been measured."""
+    folder = f"benchmarks/measurements/{device}"
+    families = (*KERNEL_FAMILIES, *OWN_FAMILIES)
+    return (Source(f"wattir: {folder}/layers.csv", folder, own.own_layers, families, "kind and type of layer"),)
+
+
+KERNEL_FAMILIES = ("matmul", "attention", "decode")
+TORCH_FAMILIES = ("matmul", "conv", "conv3x3", "stem", "depthwise", "norm", "pointwise", "pooling")
+EAGER_FAMILIES = ("matmul", "norm", "pointwise", "softmax")
+OWN_FAMILIES = ("conv", "conv3x3", "stem", "depthwise", "norm", "softmax", "pointwise", "reduction", "pooling", "copy",
+                "gather", "recurrent")  # fmt: skip
+IRENE_FAMILIES = ("matmul", "norm", "pointwise", "softmax", "gather")
+CORE_TILES = ((8.0, 16.0, 4.0, 16.0, 0.9),)
+EAGER = {"host_op_s": Prior(2.5e-5, 0.5, 1e-7, 1e-3)}
+HOST = fixed(1.6e-5)
+"""`host_op_s` where no eager rows are: as fitted for h100_sxm on whole_models_eager."""
+LAYERWISE = {"host_op_s": Prior(1e-5, 0.5, 1e-7, 1e-3)}
+
+_SERVER = (
+    Plan(
+        "h200_sxm", (*_kernel_sources("kernels_power", "h200_sxm", ("bf16", "fp8")), *_own_sources("h200_sxm")),
+        (*KERNEL_FAMILIES, "matmul.fp8", "matmul.fp32", "matmul.tf32", "matmul.int8", *OWN_FAMILIES, "conv.fp32",
+         "conv3x3.fp32", "stem.fp32"),
+        ("bf16", "fp16", "fp8", "tf32", "fp32", "int8"), GPU_TILES[:1],
+        {"static_w": fixed(126.0), "host_op_s": HOST, "matmul.fp8 fixed_s": Prior(3e-6, 0.1, 1e-7, 1e-3),
+         "matmul ragged_rate": Prior(0.3, 0.5, 0.02, 1.0)},
+    ),
+    Plan(
+        "h100_sxm",
+        (*_kernel_sources("kernels_latency", "h100_sxm", ("bf16", "fp8")),
+         _eager_source("h100", 989e12, "At a locked 1830 MHz.")),
+        (*KERNEL_FAMILIES, "matmul.fp8", "norm", "pointwise", "softmax"), ("bf16", "fp8", "fp32"), GPU_TILES[:1],
+        {**EAGER, "static_w": fixed(118.22)}, energies_from="h200_sxm", energy_spread=0.3,
+        note="Energies of fp8 from h200_sxm, of the rest from the whole models.",
+    ),
+    Plan(
+        "a100_sxm", _kernel_sources("kernels_latency", "a100_sxm", ("bf16",)), KERNEL_FAMILIES, ("bf16",),
+        GPU_TILES[::2], {"static_w": fixed(82.29), "host_op_s": HOST}, energies_from="a100_pcie",
+        note="Time only: energies are those of a100_pcie in proportion to the limits.",
+    ),
+    Plan(
+        "l40s", _kernel_sources("kernels_latency", "l40s", ("bf16", "fp8")), (*KERNEL_FAMILIES, "matmul.fp8"),
+        ("bf16", "fp8"), GPU_TILES[::2], {"host_op_s": HOST}, energies_from="h100_sxm",
+        note="Time only: powers and energies are those of h100_sxm in proportion to the limits.",
+    ),
+    Plan(
+        "b200_sxm", _kernel_sources("kernels_power", "b200_sxm", ("bf16", "fp8", "fp4")),
+        (*KERNEL_FAMILIES, "matmul.fp8", "matmul.fp4"), ("bf16", "fp8", "fp4"), GPU_TILES[1:2],
+        {"static_w": fixed(241.0), "host_op_s": HOST},
+    ),
+)  # fmt: skip
+
+_EAGER = (
+    Plan(
+        "a10", (_eager_source("a10", 125e12, "Measured at a locked 900 MHz: efficiencies and powers are those."),),
+        (*EAGER_FAMILIES, "matmul.fp32"), ("bf16", "fp32"), GPU_TILES[::2], EAGER, folds=4,
+    ),
+    Plan(
+        "a100_pcie",
+        (_eager_source("a100", 312e12, "Measured on the 40 GB card at a locked 900 MHz: efficiencies and powers are those."),),
+        (*EAGER_FAMILIES, "matmul.fp32"), ("bf16", "fp32"), GPU_TILES[::2], {**EAGER, "static_w": fixed(47.35)}, folds=4,
+    ),
+    Plan(
+        "a30", _torch_sources("NVIDIA A30", ("tf32", "fp32"), networks=True), (*TORCH_FAMILIES, "conv.fp32", "conv3x3.fp32", "stem.fp32"),
+        ("tf32", "fp32"), GPU_TILES[2:], EAGER,
+    ),
+    Plan(
+        "rtx_2080_ti", _torch_sources("NVIDIA RTX 2080 Ti", ("fp32",), networks=False), TORCH_FAMILIES, ("fp32",),
+        GPU_TILES[2:], LAYERWISE,
+    ),
+    Plan("gtx_1080_ti", _irene_sources("GTX 1080 Ti"), IRENE_FAMILIES, ("fp32",), GPU_TILES[2:], EAGER, folds=4),
+    Plan("gtx_1070", _irene_sources("GTX 1070"), IRENE_FAMILIES, ("fp32",), GPU_TILES[2:], EAGER, folds=4),
+)  # fmt: skip
+
+_CPU = (
+    Plan(
+        "raspberry_pi_5",
+        (Source("nas_bench_201_pi5: litert", "nas_bench_201_pi5", partial(cpu.nas_bench_201, framework="litert"),
+                ("conv", "conv3x3", "stem", "pooling", "pointwise", "matmul"), "architecture", most=1500, network=True,
+                note="LiteRT, one thread; joules of the core's rail above idle."),),
+        ("matmul", "conv", "conv3x3", "stem", "pooling", "pointwise"), ("fp32",), CORE_TILES,
+        {"static_w": Prior(0.5, 0.5, 0.01, 3.0)},
+    ),
+    Plan(
+        "xeon_gold_5120",
+        (Source("getzner_cpu_layers", "getzner_cpu_layers", cpu.getzner,
+                ("conv", "conv3x3", "matmul", "pooling", "pointwise", "softmax"), "kind and channels"),),
+        ("matmul", "conv", "conv3x3", "pooling", "pointwise", "softmax"), ("fp32",), CORE_TILES,
+        {"static_w": Prior(60.0, 0.3, 5.0, 150.0)},
+    ),
+    *(
+        Plan(
+            device, (Source(f"willowec_cpu_layers: {host}", "willowec_cpu_layers", partial(cpu.willowec, host=host),
+                            ("conv", "conv3x3", "matmul", "pooling"), "kind and channels"),),
+            ("matmul", "conv", "conv3x3", "pooling"), ("fp32",), CORE_TILES,
+        )
+        for device, host in (("xeon_broadwell_ep", "broadwell-ep"), ("core_raptor_lake", "raptorlake"))
+    ),
+)  # fmt: skip
+
+PLANS = {plan.device: plan for plan in (*_EAGER, *_SERVER, *_CPU)}
+"""By device. `static_w` where it is given: the idle floor (with a context, at the clock of the set) as the set states it."""

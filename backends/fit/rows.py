@@ -1,0 +1,154 @@
+"""Rows: measured samples and the kernels that each of them ran, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from wattir.costs import tabulate
+from wattir.dims import evaluate
+from wattir.ir import Graph
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+WORK = ("macs", "m", "n", "k", "groups", "ops", "special", "weight", "activation", "state", "launches")
+"""The columns of `Rows.work`, in the order that `roofline.kernel_cost` takes them."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """`samples` measurements, each of one kernel (a layer) or of many (a network).
+
+    Per kernel: `work` [kernels, 11], `kind_index` into `kinds` (family and math), `hot` (1 where the weights stay in
+    the last-level cache), `times`, and the `sample` it belongs to (ascending). Per sample: seconds, joules (NaN where
+    not measured), the `group` that is left out as a whole, the `label` it is reported under, and the number of framework ops
+    that the host launched one by one (0 where launches do not count), and the `weight` of its residuals of time and energy. `dropped`: what was filtered, and why.
+    """
+
+    work: Array
+    kinds: tuple[tuple[str, str], ...]
+    kind_index: Array
+    hot: Array
+    times: Array
+    sample: Array
+    time_s: Array
+    energy_j: Array
+    group: Array
+    label: Array
+    host_ops: Array
+    weight: Array
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> int:
+        """How many measurements."""
+        return len(self.time_s)
+
+    def take(self, wanted: Array) -> Rows:
+        """The samples at these indices (or where this mask is true), with their kernels, in the order given."""
+        index = np.flatnonzero(wanted) if wanted.dtype == bool else wanted
+        position = np.full(self.samples, -1)
+        position[index] = np.arange(len(index))
+        kernels = np.flatnonzero(position[self.sample] >= 0)
+        kernels = kernels[np.argsort(position[self.sample[kernels]], kind="stable")]
+        return replace(
+            self, work=self.work[kernels], kind_index=self.kind_index[kernels], hot=self.hot[kernels],
+            times=self.times[kernels], sample=position[self.sample[kernels]], time_s=self.time_s[index],
+            energy_j=self.energy_j[index], group=self.group[index], label=self.label[index], host_ops=self.host_ops[index],
+            weight=self.weight[index],
+        )  # fmt: skip
+
+    def without(self, reasons: Mapping[str, Array]) -> Rows:
+        """Without the samples where a mask is true; each mask is counted under its name."""
+        bad = np.zeros(self.samples, bool)
+        counts = dict(self.dropped)
+        for reason, mask in reasons.items():
+            counts[reason] = counts.get(reason, 0) + int((mask & ~bad).sum())
+            bad |= mask
+        return replace(self.take(~bad), dropped=counts)
+
+
+def layer_rows(graph: Graph, sizes: Mapping[str, Array], **columns: Any) -> Rows:
+    """One sample per element of the `sizes` that the graph of one op is evaluated on.
+
+    `columns`: time_s, energy_j, group, and optionally label, hot, host_ops, family, math.
+    """
+    (work,) = tabulate(graph)
+    samples = len(columns["time_s"])
+    activation = work.in_bytes + work.out_bytes
+    fields = (
+        work.macs_causal, work.m, work.n, work.k, work.groups, work.ops, work.special, work.weight_bytes, activation,
+        work.state_bytes, work.launches,
+    )  # fmt: skip
+    table = np.stack([np.broadcast_to(evaluate(value, sizes), samples) for value in fields], axis=1).astype(float)
+    kind = (columns.get("family", work.family), columns.get("math", work.math))
+    return Rows(
+        work=table, kinds=(kind,), kind_index=np.zeros(samples, int), hot=_column(columns, "hot", samples),
+        times=np.ones(samples), sample=np.arange(samples), time_s=np.asarray(columns["time_s"], float),
+        energy_j=np.asarray(columns["energy_j"], float), group=np.asarray(columns["group"]).astype(str),
+        label=np.full(samples, columns.get("label", kind[0])), host_ops=_column(columns, "host_ops", samples),
+        weight=np.ones((samples, 2)),
+    )  # fmt: skip
+
+
+def _column(columns: Mapping[str, Any], name: str, samples: int) -> Array:
+    return np.broadcast_to(np.asarray(columns.get(name, 0.0), float), samples).copy()
+
+
+def network_rows(graphs: Sequence[Graph | Sequence[Any]], **columns: Any) -> Rows:
+    """One sample per graph (or list of Work); `columns` as in `layer_rows`."""
+    works = [tabulate(graph) if isinstance(graph, Graph) else tuple(graph) for graph in graphs]
+    kinds = tuple(sorted({(work.family, work.math) for table in works for work in table}))
+    flat = [(sample, work) for sample, table in enumerate(works) for work in table]
+    table = np.array([
+        [w.macs_causal, w.m, w.n, w.k, w.groups, w.ops, w.special, w.weight_bytes, w.in_bytes + w.out_bytes,
+         w.state_bytes, w.launches] for _, w in flat
+    ], dtype=float)  # fmt: skip
+    samples, kernels = len(works), len(flat)
+    return Rows(
+        work=table, kinds=kinds, kind_index=np.array([kinds.index((w.family, w.math)) for _, w in flat]),
+        hot=np.broadcast_to(np.asarray(columns.get("hot", 0.0), float), kernels).copy(),
+        times=np.array([w.times for _, w in flat], dtype=float), sample=np.array([sample for sample, _ in flat]),
+        time_s=np.asarray(columns["time_s"], float), energy_j=np.asarray(columns["energy_j"], float),
+        group=np.asarray(columns["group"]).astype(str),
+        label=np.broadcast_to(np.asarray(columns.get("label", "network")).astype(str), samples).copy(),
+        host_ops=_column(columns, "host_ops", samples),
+        weight=np.ones((samples, 2)),
+    )  # fmt: skip
+
+
+def together(parts: Sequence[Rows]) -> Rows:
+    """Several sets as one; kernels and samples in order."""
+    kinds = tuple(dict.fromkeys(kind for part in parts for kind in part.kinds))
+    offsets = np.cumsum([0, *(part.samples for part in parts)])
+    index = [np.array([kinds.index(kind) for kind in part.kinds])[part.kind_index] for part in parts]
+    sample = [part.sample + offset for part, offset in zip(parts, offsets, strict=False)]
+    dropped: dict[str, int] = {}
+    for part in parts:
+        for reason, count in part.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    stacked = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("work", "hot", "times", "time_s", "energy_j", "group", "label", "host_ops", "weight")
+    }
+    return Rows(
+        kinds=kinds, kind_index=np.concatenate(index), sample=np.concatenate(sample), dropped=dropped, **stacked
+    )
+
+
+def thinned(rows: Rows, most: int, seed: int = 0) -> Rows:
+    """At most this many samples, drawn without replacement by a fixed seed, in their order."""
+    if rows.samples <= most:
+        return rows
+    drawn = np.random.default_rng(seed).choice(rows.samples, most, replace=False)
+    return rows.take(np.sort(drawn))
+
+
+def joined(table: Any, *columns: str) -> Array:
+    """One text per row of a table from several of its columns: a group to leave out."""
+    texts = [table[column].tolist() for column in columns]
+    return np.array(["x".join(f"{value:g}" if isinstance(value, float) else str(value) for value in row)
+                     for row in zip(*texts, strict=True)], dtype=str)  # fmt: skip

@@ -1,0 +1,103 @@
+"""Coefficients of one device from its rows: robust least squares on log residuals.
+
+Every parameter is positive and solved for as its logarithm. A parameter starts at its prior and is drawn to it mildly:
+one prior standard deviation costs as much as `PRIOR_WEIGHT` of the rows' own squared error. So what rows do not
+determine stays where physics (or the device's relatives) put it, and what they do determine is theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from wattir.backends.fit.model import predict
+from wattir.backends.fit.rows import Array, Rows
+from wattir.device import Coefficients, Device, Family
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Where a parameter is without data, how sure that is (standard deviation of its logarithm), and its bounds."""
+
+    value: float
+    spread: float
+    low: float
+    high: float
+
+
+PRIOR_WEIGHT = 2e-3
+FEW = 1000
+"""Fewer samples than this hold the parameters no more loosely than this many."""
+ROBUST_SCALE = 0.15
+"""Log residual from which on a row counts linearly."""
+
+SCALARS = ("static_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s")
+
+
+def coefficients_of(values: Mapping[str, float], tiles: Sequence[float]) -> Coefficients:
+    """Coefficients from flat names: ``static_w``, ``j_per_flop bf16``, ``matmul.bf16 fixed_s``, ``small_rate``."""
+    families: dict[str, dict[str, float]] = {}
+    energies: dict[str, float] = {}
+    for name, value in values.items():
+        head, _, tail = name.partition(" ")
+        if head == "j_per_flop":
+            energies[tail] = value
+        elif tail:
+            families.setdefault(head, {})[tail] = value
+    scalars: dict[str, Any] = {name: values[name] for name in SCALARS}
+    rated = (*tiles[:4], values.get("small_rate", tiles[4]))
+    return Coefficients(
+        **scalars, j_per_flop=energies, tiles=rated, families={name: Family(**found) for name, found in families.items()}
+    )  # fmt: skip
+
+
+def with_values(device: Device, values: Mapping[str, float], tiles: Sequence[float]) -> Device:
+    """The device with these coefficients."""
+    return replace(device, coefficients=coefficients_of(values, tiles))
+
+
+def solve(
+    device: Device, rows: Rows, priors: Mapping[str, Prior], tiles: Sequence[float], *, energy_weight: float = 1.0,
+    start: Mapping[str, float] | None = None, most_evaluations: int = 30,
+) -> dict[str, float]:  # fmt: skip
+    """The values of all parameters; those with spread 0 stay at their prior. `start`: where to begin, if not there."""
+    from scipy.optimize import least_squares
+
+    free = [name for name, prior in priors.items() if prior.spread > 0.0]
+    fixed = {name: prior.value for name, prior in priors.items() if prior.spread <= 0.0}
+    centre = np.log([priors[name].value for name in free])
+    spread = np.array([priors[name].spread for name in free])
+    bounds = np.log([priors[name].low for name in free]), np.log([priors[name].high for name in free])
+    pull = np.sqrt(PRIOR_WEIGHT * max(rows.samples, FEW)) * ROBUST_SCALE / spread
+    weight = np.concatenate([rows.weight[:, 0], rows.weight[np.isfinite(rows.energy_j), 1]])
+
+    def residuals(point: Array) -> Array:
+        values = fixed | dict(zip(free, np.exp(point).tolist(), strict=True))
+        errors = weight * log_residuals(with_values(device, values, tiles), rows, energy_weight)
+        return np.concatenate([errors, pull * (point - centre)])
+
+    begin = centre if start is None else np.log([start[name] for name in free])
+    found = least_squares(
+        residuals, np.clip(begin, *bounds), bounds=bounds, loss="soft_l1", f_scale=ROBUST_SCALE,
+        max_nfev=most_evaluations, xtol=1e-6, ftol=1e-6, diff_step=1e-4,
+    )  # fmt: skip
+    values = fixed | dict(zip(free, np.exp(found.x).tolist(), strict=True))
+    return {name: values[name] for name in priors}
+
+
+def log_residuals(device: Device, rows: Rows, energy_weight: float) -> Array:
+    """log time error of every sample, then log error of energy given the measured time where energy was measured."""
+    time_s, _ = predict(device, rows)
+    seen = np.isfinite(rows.energy_j)
+    given = energy_given_time(device, rows)[seen]
+    return np.concatenate([np.log(time_s / rows.time_s), energy_weight * np.log(given / rows.energy_j[seen])])
+
+
+def energy_given_time(device: Device, rows: Rows) -> Array:
+    """Joules by the device's static power and energies, were the time known: the measured one."""
+    time_s, energy_j = predict(replace(device, power_w=1e12), rows)
+    static_w = device.coefficients.static_w
+    return np.minimum(energy_j + static_w * (rows.time_s - time_s), device.power_w * rows.time_s)

@@ -1,0 +1,60 @@
+"""Device files as text: the fitted tables replaced, everything else kept as it was."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from wattir.device import Coefficients
+
+FITTED = re.compile(r"^\[(coefficients|interval|\[fit\])", re.MULTILINE)
+PLAIN = ("static_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s")
+
+
+def without_fit(text: str) -> str:
+    """The head of a device file: all before its first fitted table."""
+    found = FITTED.search(text)
+    return (text[: found.start()] if found else text).rstrip() + "\n"
+
+
+def with_fit(
+    text: str, coefficients: Coefficients, interval: Mapping[str, Any], fits: Sequence[Mapping[str, Any]]
+) -> str:
+    """The file with these fitted tables; numbers are rounded to four digits."""
+    return without_fit(text) + "\n" + "\n".join(_tables(coefficients, interval, fits)) + "\n"
+
+
+def _tables(c: Coefficients, interval: Mapping[str, Any], fits: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield "[coefficients]"
+    yield from _values({name: getattr(c, name) for name in PLAIN})
+    yield f"tiles = {_value(list(c.tiles))}"
+    yield "\n[coefficients.j_per_flop]"
+    yield from _values(c.j_per_flop)
+    for name, family in c.families.items():
+        key = name if "." not in name else json.dumps(name)
+        yield f"\n[coefficients.families.{key}]"
+        yield from _values({field: getattr(family, field) for field in family.__slots__})
+    yield "\n[interval]"
+    yield from _values(interval)
+    for fit in fits:
+        yield "\n[[fit]]"
+        yield from _values(fit)
+
+
+def _values(values: Mapping[str, Any]) -> Iterator[str]:
+    return (f"{name} = {_value(value)}" for name, value in values.items() if value is not None)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return repr(rounded(value))
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def rounded(value: float) -> float:
+    """To four significant digits: far finer than the fit is sure of."""
+    return float(f"{value:.4g}")

@@ -1,0 +1,144 @@
+"""Cost rules against slow obvious counting."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wattir import layers
+from wattir.costs import RULES, attention_pairs, tabulate
+from wattir.dims import evaluate, symbol
+from wattir.ir import GraphBuilder
+from wattir.kinds import KINDS
+
+small = st.integers(1, 5)
+
+
+def work(graph):
+    (only,) = tabulate(graph)
+    return only
+
+
+def test_every_kind_has_a_rule():
+    assert RULES.keys() == KINDS.keys()
+
+
+@given(small, small, small, small)
+def test_matmul_counts_every_multiply_add(groups, m, n, k):
+    counted = sum(1 for _ in itertools.product(range(groups), range(m), range(n), range(k)))
+
+    assert work(layers.matmul(m, n, k, groups=groups)).macs == counted
+
+
+@given(small, small, st.integers(3, 8), st.integers(1, 3), st.integers(1, 3), st.integers(0, 1), st.integers(1, 2))
+def test_convolution_counts_every_tap_of_every_output(c_in, c_out, size, kernel, stride, padding, groups):
+    found = work(
+        layers.conv(
+            2,
+            c_in * groups,
+            c_out * groups,
+            (size, size),
+            (kernel, kernel),
+            stride=stride,
+            padding=padding,
+            groups=groups,
+        )
+    )
+
+    positions = len(range(0, size + 2 * padding - kernel + 1, stride))
+    counted = sum(
+        1
+        for _ in itertools.product(
+            range(2), range(positions**2), range(c_out * groups), range(c_in), range(kernel), range(kernel)
+        )
+    )
+    assert found.macs == counted
+    assert found.macs == found.groups * found.m * found.n * found.k
+
+
+def test_transposed_convolution_spreads_every_input_point():
+    found = work(layers.conv(1, 3, 5, (4, 4), (2, 2), stride=2, padding=0, transposed=True))
+
+    assert found.macs == 16 * 3 * 5 * 4  # 16 input points, each into 2 x 2 outputs of 5 channels from 3
+    assert found.out_bytes == 5 * 8 * 8 * 2  # (4 - 1) * 2 + 2 = 8 wide, fp16
+
+
+@given(st.integers(1, 12), st.integers(0, 12), st.integers(0, 6))
+def test_attention_pairs_are_the_ones_of_the_mask(q, past, window):
+    kv = q + past
+    seen = [
+        (i, j)
+        for i in range(q)
+        for j in range(kv)
+        if j <= past + i and (window == 0 or j > past + i - window)
+    ]  # fmt: skip
+
+    assert attention_pairs(q, kv, True, window) == len(seen)
+    assert attention_pairs(q, kv, False) == q * kv
+
+
+@given(st.integers(1, 12), st.integers(0, 12), st.integers(0, 6))
+def test_attention_formula_in_free_dims_gives_the_same(q, past, window):
+    formula = attention_pairs(symbol("q"), symbol("q") + symbol("past"), True, window)
+
+    assert evaluate(formula, {"q": q, "past": past}) == attention_pairs(q, q + past, True, window)
+
+
+def test_grouped_query_attention_reads_fewer_keys_and_computes_as_much():
+    full = work(layers.attention(1, 32, 1, 1000, 64))
+    grouped = work(layers.attention(1, 32, 1, 1000, 64, kv_heads=8))
+
+    assert grouped.macs == full.macs == 32 * 1000 * (64 + 64)
+    assert full.state_bytes == 2 * 32 * 1000 * 64 * 2  # keys and values, bf16
+    assert grouped.state_bytes * 4 == full.state_bytes
+
+
+def test_lstm_counts_steps_gates_and_both_directions():
+    found = work(layers.recurrent("lstm", 10, 2, 3, 4, directions=2))
+
+    assert found.macs == 2 * 10 * 2 * 4 * 4 * (3 + 4)  # directions steps batch gates hidden (input + hidden)
+    assert found.weight_bytes == 2 * 4 * 4 * (3 + 4) * 4
+
+
+def test_embedding_reads_only_the_rows_asked_for():
+    found = work(layers.gather(50_000, 768, 10))
+
+    assert found.weight_bytes == 10 * 768 * 2
+    assert found.in_bytes == 10 * 8  # the indices, int64
+
+
+def test_pointwise_moves_its_operands_and_its_result():
+    found = work(layers.pointwise(1000, operands=2))
+
+    assert found.in_bytes + found.out_bytes == 3 * 1000 * 2  # 2 reads + 1 write, bf16
+    assert found.macs == 0
+
+
+def test_a_tensor_read_twice_by_one_op_is_read_once():
+    builder = GraphBuilder("square")
+    builder.tensor("x", (8,), "fp32", "input")
+    builder.tensor("y", (8,), "fp32")
+    builder.op("pointwise", ("x", "x"), ("y",), name="square", source="Mul", function="mul", ops=1)
+
+    assert work(builder.finish(("x",), ("y",))).in_bytes == 32
+
+
+def test_an_unknown_op_costs_its_bytes_and_says_so():
+    builder = GraphBuilder("odd")
+    builder.tensor("x", (8,), "fp32", "input")
+    builder.tensor("y", (4,), "fp32")
+    builder.op("unknown", ("x",), ("y",), name="odd", source="my.Op")
+    found = work(builder.finish(("x",), ("y",)))
+
+    assert not found.known
+    assert found.bytes == 32 + 16
+
+
+def test_four_bit_weights_round_up_to_whole_bytes():
+    assert work(layers.matmul(1, 3, 1, "int4")).weight_bytes == 2  # 3 halves of a byte
+
+
+@pytest.mark.parametrize("dtype, width", [("fp32", 4), ("bf16", 2), ("fp8", 1)])
+def test_bytes_follow_the_dtype(dtype, width):
+    assert work(layers.matmul(2, 3, 5, dtype)).bytes == (2 * 5 + 5 * 3 + 2 * 3) * width

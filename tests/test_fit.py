@@ -1,0 +1,186 @@
+"""The fit: known coefficients come back, groups stay whole, the writer keeps what it does not fit."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import replace
+
+import pytest
+
+np = pytest.importorskip("numpy")
+pytest.importorskip("scipy")
+pytest.importorskip("numba")
+
+from wattir import layers  # noqa: E402
+from wattir.backends.fit import plan as plans  # noqa: E402
+from wattir.backends.fit.__main__ import fit_device, main  # noqa: E402
+from wattir.backends.fit.cross_validate import LeftOut, fold_of, left_out  # noqa: E402
+from wattir.backends.fit.model import predict  # noqa: E402
+from wattir.backends.fit.priors import limits_of, priors_of  # noqa: E402
+from wattir.backends.fit.rows import layer_rows, network_rows, thinned, together  # noqa: E402
+from wattir.backends.fit.solve import Prior, coefficients_of, solve, with_values  # noqa: E402
+from wattir.backends.fit.write import rounded, with_fit, without_fit  # noqa: E402
+from wattir.costs import tabulate  # noqa: E402
+from wattir.device import device_folder, device_from_text, load_device  # noqa: E402
+from wattir.dims import symbol  # noqa: E402
+from wattir.errors import DeviceError  # noqa: E402
+from wattir.machine import row_of  # noqa: E402
+from wattir.roofline import kernel_cost  # noqa: E402
+
+TILES = (256.0, 128.0, 64.0, 64.0, 0.8)
+TRUE = {
+    "static_w": 110.0, "j_per_op": 8e-12, "j_per_byte": 7e-11, "j_per_cache_byte": 2e-11, "cache_bytes_per_s": 9e12,
+    "host_op_s": 0.0, "j_per_flop bf16": 4e-13, "matmul compute_efficiency": 0.8, "matmul memory_efficiency": 0.85,
+    "matmul fixed_s": 4e-6, "matmul sharpness": 3.5, "pointwise compute_efficiency": 0.6,
+    "pointwise memory_efficiency": 0.75, "pointwise fixed_s": 2e-6, "pointwise sharpness": 5.0, "small_rate": 0.8,
+}  # fmt: skip
+"""Plausible numbers of a large GPU, chosen away from the priors of `priors_of`."""
+
+
+def head(name: str = "h200_sxm") -> str:
+    with open(os.path.join(device_folder(), f"{name}.toml"), encoding="utf-8") as file:
+        return without_fit(file.read())
+
+
+def bare():
+    return limits_of(head(), "h200_sxm.toml")
+
+
+def made_rows(samples: int = 600):
+    """Products and pointwise ops of all sizes; seconds and joules by the formula itself."""
+    rng = np.random.default_rng(1)
+    m, n, k = (np.round(2.0 ** rng.uniform(0, top, samples)) for top in (14, 15, 15))
+    elements = np.round(2.0 ** rng.uniform(10, 29, samples))
+    nothing = {"time_s": np.ones(samples), "energy_j": np.ones(samples)}
+    product = layers.matmul(symbol("m"), symbol("n"), symbol("k"), "bf16")
+    busy, light = (layers.pointwise(symbol("e"), "bf16", ops=ops) for ops in (40, 1))
+    group = (n * 1e6 + k).astype(int) // 7
+    rows = together([
+        layer_rows(product, {"m": m, "n": n, "k": k}, group=group, **nothing),
+        layer_rows(busy, {"e": elements}, group=elements.astype(int) % 50, **nothing),
+        layer_rows(light, {"e": elements}, group=elements.astype(int) % 50, **nothing),
+    ])  # fmt: skip
+    time_s, energy_j = predict(with_values(bare(), TRUE, TILES), rows)
+    return replace(rows, time_s=time_s, energy_j=energy_j)
+
+
+def wide_priors():
+    """Almost no pull: what comes back comes from the rows."""
+    priors = priors_of(bare(), ["bf16"], ["matmul", "pointwise"], {})
+    return {
+        name: prior if name == "host_op_s" else replace(prior, spread=50.0, low=prior.low / 10, high=prior.high * 10)
+        for name, prior in priors.items()
+    } | {name: replace(priors[name], spread=50.0) for name in ("matmul sharpness", "pointwise sharpness", "small_rate")}
+
+
+def test_known_coefficients_come_back():
+    found = solve(bare(), made_rows(), wide_priors(), TILES, most_evaluations=200)
+    for name, value in TRUE.items():
+        assert found[name] == pytest.approx(value, rel=0.02), name
+
+
+def test_the_same_rows_give_the_same_coefficients():
+    rows, priors = made_rows(60), wide_priors()
+    assert solve(bare(), rows, priors, TILES) == solve(bare(), rows, priors, TILES)
+
+
+def test_compiled_and_plain_formula_agree():
+    rows, device = made_rows(40), with_values(bare(), TRUE, TILES)
+    time_s, energy_j = predict(device, rows)
+    for i, work in enumerate(rows.work):
+        family, math = rows.kinds[rows.kind_index[i]]
+        seconds, joules, *_ = kernel_cost(*work, *row_of(device, family, math, strict_fp32=True).constants)
+        assert time_s[i] == pytest.approx(seconds, rel=1e-12)
+        assert energy_j[i] == pytest.approx(joules, rel=1e-12)
+
+
+def test_a_parameter_without_rows_stays_at_its_prior():
+    rows = made_rows(60)
+    priors = priors_of(bare(), ["bf16", "fp8"], ["matmul", "pointwise"], {"j_per_flop fp8": Prior(3e-13, 0.3, 1e-15, 1e-9)})
+    assert solve(bare(), rows, priors, TILES)["j_per_flop fp8"] == pytest.approx(3e-13, rel=1e-6)
+
+
+def test_groups_are_never_split():
+    groups = np.array([f"g{i % 37}" for i in range(500)])
+    folds = fold_of(groups, 5)
+    assert set(folds) == set(range(5))
+    for name in set(groups):
+        assert len(set(folds[groups == name])) == 1
+
+
+def test_a_fit_never_sees_the_group_it_is_judged_on():
+    rows, seen = made_rows(40), []
+
+    def spy(part):
+        seen.append(set(part.group))
+        return with_values(bare(), TRUE, TILES)
+
+    errors = left_out(rows, spy, 4)
+    assert not set.intersection(*seen)  # every group was left out once
+    assert np.abs(errors.time).max() < 1e-12 and np.abs(errors.energy).max() < 1e-12
+
+
+def test_half_width_is_the_conformal_quantile():
+    energy = np.array([0.1, -0.2, 0.3, -0.4, 0.5, 0.6, 0.7, 0.8, -0.9, np.nan])
+    errors = LeftOut(energy, energy, energy)
+    assert errors.half_width(np.ones(10, bool)) == 0.9  # rank ceil(10 * 0.9) = 9 of 9
+    assert errors.half_width(np.isnan(energy)) is None
+
+
+def test_networks_sum_their_kernels_and_wait_for_the_host():
+    (work,) = tabulate(layers.pointwise(1000, "bf16"))
+    device = with_values(bare(), TRUE | {"host_op_s": 1e-3}, TILES)
+    rows = network_rows([[replace(work, times=3)], [work, work]], time_s=[1, 1], energy_j=[1, 1], group=["a", "b"],
+                        host_ops=[0.0, 2.0])  # fmt: skip
+    alone, hosted = predict(device, rows)[0]
+    kernel_s = alone / 3
+    assert hosted == pytest.approx(2e-3)  # 2 ops of 1 ms on the host, against 2 kernels of microseconds
+    energies = predict(device, rows)[1]
+    assert energies[1] == pytest.approx(energies[0] * 2 / 3 + (2e-3 - 2 * kernel_s) * TRUE["static_w"])
+
+
+def test_taking_and_thinning_keep_kernels_with_their_sample():
+    rows = made_rows(50)
+    some = rows.take(np.array([70, 3, 99]))
+    whole = predict(with_values(bare(), TRUE, TILES), rows)[0]
+    assert predict(with_values(bare(), TRUE, TILES), some)[0] == pytest.approx(whole[[70, 3, 99]])
+    assert (thinned(rows, 20).time_s == thinned(rows, 20).time_s).all()
+
+
+def test_writer_round_trips_and_keeps_the_head():
+    coefficients = coefficients_of(TRUE | {"matmul.fp8 compute_efficiency": 0.5, "matmul.fp8 memory_efficiency": 0.5,
+                                           "matmul.fp8 fixed_s": 1e-6, "matmul.fp8 sharpness": 2.0}, TILES)  # fmt: skip
+    record = {"data_set": 'a "quoted" set', "rows": 3, "date": "2026-11-20", "command": "none", "grouped_by": "none",
+              "families": ["matmul"], "dropped": []}  # fmt: skip
+    text = with_fit(head(), coefficients, {"layer": 0.31234567, "network": 0.2, "source": "made up"}, [record])
+    again = with_fit(text, coefficients, {"layer": 0.31234567, "network": 0.2, "source": "made up"}, [record])
+    assert text == again and text.startswith(head())
+    device = device_from_text(text, "made up")
+    assert device.coefficients == coefficients and device.fits == (record,)
+    assert device.interval_layer == rounded(0.31234567) == 0.3123
+    assert tomllib.loads(head()) == {key: tomllib.loads(text)[key] for key in tomllib.loads(head())}
+
+
+def test_absent_data_are_said_and_leave_the_file_alone(tmp_path, capsys):
+    before = load_device("raspberry_pi_5")
+    assert main(["--data", str(tmp_path), "--device", "raspberry_pi_5", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "skipped nas_bench_201_pi5" in said and "stays as it is" in said
+    assert load_device("raspberry_pi_5") == before and not list(tmp_path.iterdir())
+
+
+def test_a_device_without_a_plan_is_refused():
+    with pytest.raises(DeviceError, match=r"--device h300_sxm: no plan to fit it.*did you mean .*h100_sxm"):
+        fit_device("h300_sxm", "nowhere", None)
+
+
+def test_priors_of_no_parameter_are_refused():
+    with pytest.raises(KeyError, match="matmull fixed_s"):
+        priors_of(bare(), ["bf16"], ["matmul"], {"matmull fixed_s": Prior(1e-6, 0.1, 1e-9, 1.0)})
+
+
+def test_what_no_row_informs_gets_no_coefficient():
+    rows = made_rows(30)
+    plan = plans.Plan("made_up", (), ("matmul", "matmul.fp8", "pointwise", "norm"), ("bf16", "fp8"), (TILES,))
+    assert plans.informed(plan, rows) == (["matmul", "pointwise"], ["bf16"])

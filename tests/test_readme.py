@@ -1,0 +1,87 @@
+"""The README is true: its commands run, its Python runs, its example and its table are what the code gives."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import onnx
+import pytest
+
+import wattir
+from wattir.cli import main
+
+README = Path(__file__).parents[1] / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+MODEL = Path(onnx.__file__).parent / "backend/test/data/light/light_squeezenet.onnx"
+EXAMPLE = re.search(r"what `(wattir .*)` prints", TEXT)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+def commands() -> list[str]:
+    return [line for block in blocks("sh") for line in block.splitlines() if line.startswith("wattir ")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder with a model.onnx, to work in."""
+    shutil.copy(MODEL, tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_commands_run_one_after_the_other(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(commands()) > 5
+    for line in commands():
+        assert main(shlex.split(line)[1:]) == 0, (line, capsys.readouterr().err)
+
+
+def test_python_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for block in blocks("python"):
+        exec(compile(block, str(README), "exec"), {})
+
+    assert "[" in capsys.readouterr().out  # the array of a thousand settings
+
+
+def test_make_commands_are_targets() -> None:
+    targets = re.findall(r"^(\w+):", (README.parent / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    named = [line.split()[1] for block in blocks("sh") for line in block.splitlines() if line.startswith("make ")]
+
+    assert named == ["demo", "test"]
+    assert set(named) <= set(targets)
+
+
+def example(capsys: pytest.CaptureFixture[str]) -> str:
+    assert EXAMPLE is not None
+    assert main(shlex.split(EXAMPLE[1])[1:]) == 0
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    return "\n".join(["```text", *lines]).rstrip() + "\n```\n"
+
+
+def machines() -> str:
+    rows = ["| id | machine | joules of | coefficients |", "|---|---|---|---|"]
+    for device in map(wattir.load_device, wattir.devices()):
+        sets = ", ".join(dict.fromkeys(fit["data_set"].partition(":")[0] for fit in device.fits))
+        origin = f"measured ({sets})" if device.measured else f"borrowed from `{device.borrowed_from}`"
+        rows.append(f"| `{device.id}` | {device.name} | {device.scope} | {origin} |")
+    return "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize("name", ["example", "machines"])
+def test_written_part_is_what_the_code_gives(
+    name: str, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    """With --update-golden the part is written anew."""
+    expected = example(capsys) if name == "example" else machines()
+    text = README.read_text(encoding="utf-8")
+    start, end = re.search(rf"<!-- {name}: .*? -->\n", text), text.index("<!-- end -->", text.index(f"<!-- {name}:"))
+    assert start is not None
+    if request.config.getoption("--update-golden"):
+        README.write_text(text[: start.end()] + expected + text[end:], encoding="utf-8")
+        return
+    assert text[start.end() : end] == expected, "run pytest tests/test_readme.py --update-golden"

@@ -1,0 +1,111 @@
+"""Laws of the formulas: monotone, bounded by the roofs, unit-consistent."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wattir.roofline import (
+    cached_bytes,
+    kernel_cost,
+    occupied_flop,
+    slowdown,
+    smooth_max,
+    waves_of_tiles,
+)
+
+amount = st.floats(0, 1e15)
+extent = st.integers(1, 5000).map(float)
+
+RATES = {
+    "s_per_flop": 1e-14, "s_per_op": 1e-13, "s_per_byte": 2e-13, "s_per_cache_byte": 1e-13, "fixed_s": 3e-6,
+    "j_per_flop": 6e-13, "j_per_op": 2e-12, "j_per_byte": 6e-11, "j_per_cache_byte": 2e-11,
+    "static_w": 120.0, "limit_w": 700.0, "sharpness": 4.0, "units": 132.0, "cache_bytes": 5e7, "hot_weights": 0.0,
+    "tile_m": 128.0, "tile_n": 256.0, "small_m": 64.0, "small_n": 64.0, "small_rate": 0.6, "wave_s": 0.0, "ragged_rate": 1.0,
+}  # fmt: skip
+
+
+def cost(m=512.0, n=512.0, k=512.0, groups=1.0, bytes_=1e6, **rates):
+    weights, activations = bytes_ / 2, bytes_ / 2
+    cells = (m * n * k * groups, m, n, k, groups, 0.0, 0.0, weights, activations, 0.0, 1.0)
+    return kernel_cost(*cells, *{**RATES, **rates}.values())[:2]
+
+
+@given(amount, amount, amount, st.floats(1, 16))
+def test_smooth_max_lies_between_maximum_and_sum(a, b, c, sharpness):
+    found = smooth_max(a, b, c, sharpness)
+
+    assert max(a, b, c) * (1 - 1e-12) <= found <= (a + b + c) * (1 + 1e-12)
+
+
+@given(extent, extent, extent, st.integers(1, 64).map(float))
+def test_padding_never_loses_flop(m, n, k, groups):
+    assert waves_of_tiles(m, n, k, groups, 128.0, 256.0, 132.0) >= 2 * m * n * k * groups * (1 - 1e-12)
+
+
+def test_a_problem_of_whole_tiles_and_whole_waves_is_not_padded():
+    m, n, k = 128.0 * 12, 256.0 * 11, 1024.0  # 132 tiles for 132 units
+
+    assert waves_of_tiles(m, n, k, 1.0, 128.0, 256.0, 132.0) == 2 * m * n * k
+
+
+def test_one_tile_too_many_costs_a_second_wave():
+    whole = waves_of_tiles(128.0 * 132, 256.0, 1024.0, 1.0, 128.0, 256.0, 132.0)
+
+    assert waves_of_tiles(128.0 * 132 + 1, 256.0, 1024.0, 1.0, 128.0, 256.0, 132.0) == 2 * whole
+
+
+def test_the_better_tile_is_taken():
+    large = waves_of_tiles(4096.0, 4096.0, 4096.0, 1.0, 128.0, 256.0, 132.0)
+    small = waves_of_tiles(4096.0, 4096.0, 4096.0, 1.0, 64.0, 64.0, 132.0)
+
+    found = occupied_flop(4096.0, 4096.0, 4096.0, 1.0, 132.0, 128.0, 256.0, 64.0, 64.0, 0.6)
+    assert found == min(large, small / 0.6)
+
+
+@given(extent, st.floats(1e3, 1e10), st.floats(1.0, 3.0))
+def test_more_bytes_never_take_less_time_or_energy(m, bytes_, factor):
+    (few_s, few_j), (many_s, many_j) = cost(m=m, bytes_=bytes_), cost(m=m, bytes_=bytes_ * factor)
+
+    assert many_s >= few_s * (1 - 1e-12)
+    assert many_j >= few_j * (1 - 1e-12)
+
+
+@given(st.floats(1e3, 1e12), extent, extent)
+def test_power_never_passes_the_limit(bytes_, m, n):
+    seconds, joules = cost(m=m, n=n, bytes_=bytes_, j_per_byte=1e-9)
+
+    assert joules / seconds <= RATES["limit_w"] * (1 + 1e-9)
+    assert joules / seconds >= RATES["static_w"]
+
+
+@given(st.floats(0, 1e5), st.floats(1e-6, 1.0))
+def test_throttling_starts_at_the_limit_and_only_slows(dynamic_j, seconds):
+    slower = slowdown(seconds, dynamic_j, 120.0, 700.0)
+
+    assert slower >= 1.0
+    assert (slower > 1.0) == (dynamic_j > 580.0 * seconds)  # 700 W less 120 W at zero work
+
+
+@given(st.floats(0, 1e12), st.floats(1, 1e9))
+def test_the_cache_holds_no_more_than_it_can(activation_bytes, cache):
+    assert cached_bytes(activation_bytes, cache) <= min(activation_bytes, cache)
+
+
+def test_seconds_scale_with_seconds_and_joules_with_joules():
+    """Every rate in milli-units gives the answer in milli-units: no hidden constant carries a unit."""
+    in_time = ("s_per_flop", "s_per_op", "s_per_byte", "s_per_cache_byte", "fixed_s")
+    slower = {name: RATES[name] * 1000 for name in in_time}
+    watts = {name: RATES[name] / 1000 for name in ("static_w", "limit_w")}
+
+    base, scaled = cost(), cost(**slower, **watts)
+    assert scaled[0] == pytest.approx(1000 * base[0], rel=1e-12)
+    assert scaled[1] == pytest.approx(base[1], rel=1e-12)
+
+
+def test_a_kernel_without_work_costs_its_launch():
+    seconds, joules = kernel_cost(*([0.0] * 10), 1.0, *RATES.values())[:2]
+
+    assert seconds == RATES["fixed_s"]
+    assert math.isclose(joules, RATES["fixed_s"] * RATES["static_w"])

@@ -1,0 +1,104 @@
+"""The public functions: lower, compile, load, estimate, devices."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from wattir.errors import InputError, ModelFileError, suggestion
+
+if TYPE_CHECKING:
+    from wattir.costmodel import CostModel
+    from wattir.device import Device
+    from wattir.ir import Graph
+    from wattir.report import Report
+
+
+def lower(model: Any, inputs: Any = None) -> Graph:
+    """The layer IR of a model: a path to a model file, a built-in model's name, a framework's object, or a Graph.
+
+    `inputs` says what a frontend needs beyond the model; for ONNX a mapping from input names to shapes (ints or names
+    of free dims) that override the file's.
+    """
+    from wattir.ir import Graph
+
+    if isinstance(model, Graph):
+        return _without_inputs(model, inputs)
+    if isinstance(model, (str, os.PathLike)) and not os.path.isfile(model):
+        return _without_inputs(_built_in(os.fspath(model)), inputs)
+    if isinstance(model, (str, os.PathLike)) and os.fspath(model).endswith(".wattir"):
+        from wattir.wattir_file import read
+
+        return _without_inputs(read(os.fspath(model)).graph, inputs)
+    from wattir.frontends import lower_any
+
+    graph: Graph = lower_any(model, inputs)
+    return graph
+
+
+def _without_inputs(graph: Graph, inputs: Any) -> Graph:
+    if inputs:
+        raise InputError(f"{graph.name}: inputs were given; expected none, its shapes are fixed but for its free sizes")
+    return graph
+
+
+def _built_in(name: str) -> Graph:
+    from wattir.models import load_model, model_names
+
+    if name in model_names():
+        return load_model(name)
+    if os.path.isdir(name):
+        raise ModelFileError(f"{name}: a folder; expected a model file or one of `wattir models`")
+    if os.path.splitext(name)[1] or os.sep in name:
+        raise ModelFileError(f"{name}: no such file; expected a model file or one of `wattir models`")
+    near = suggestion(name, model_names()) or "; see `wattir models`"
+    raise InputError(f"{name!r}: neither a file nor a built-in model; expected one of {len(model_names())} names{near}")
+
+
+def compile(
+    model: Any,
+    inputs: Any = None,
+    *,
+    device: str | Device,
+    runtime: str = "compiled",
+    dtype: str | None = None,
+) -> CostModel:
+    """A model on a machine as a function of its free dims; `device` is an id, an alias or a path to a device file.
+
+    `runtime` is ``compiled`` (fused kernels) or ``eager`` (one kernel per framework op, launched by the host); `dtype`
+    a what-if precision: bf16, fp16, fp32, tf32, int8 or fp8.
+    """
+    from wattir.costmodel import compile_graph
+    from wattir.device import Device, load_device
+
+    machine = device if isinstance(device, Device) else load_device(device)
+    return compile_graph(lower(model, inputs), machine, runtime, dtype)
+
+
+def load(path: str) -> CostModel:
+    """The cost model that `CostModel.save` wrote."""
+    from wattir.wattir_file import load as load_file
+
+    return load_file(os.fspath(path))
+
+
+def estimate(
+    model: Any,
+    inputs: Any = None,
+    *,
+    device: str | Device,
+    sizes: Mapping[str, int] | None = None,
+    runtime: str = "compiled",
+    dtype: str | None = None,
+) -> Report:
+    """Joules and seconds of one forward pass: `compile` and `CostModel.report` in one step."""
+    report: Report = compile(model, inputs, device=device, runtime=runtime, dtype=dtype).report(**(sizes or {}))
+    return report
+
+
+def devices() -> tuple[str, ...]:
+    """The ids of all machines known."""
+    from wattir.device import device_ids
+
+    return device_ids()

@@ -1,0 +1,119 @@
+"""Arguments that several verbs share, and the types of their values."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Iterable
+from importlib import import_module
+
+from wattir.errors import suggestion
+
+NamedSize = tuple[str, int]
+NamedShape = tuple[str, tuple[int | str, ...]]
+
+
+def add_model(parser: ArgumentParser) -> None:
+    """The model, and what is fixed about it before it meets a machine."""
+    parser.add_argument(
+        "model", metavar="MODEL", help="a model file (.onnx, .wattir) or a built-in name (wattir models)"
+    )
+    parser.add_argument(
+        "--input", metavar="NAME=1x3x224x224", type=named_shape, action="append", default=[],
+        help="another shape for an input; separate by commas to name sizes: x=batch,3,h,w",
+    )  # fmt: skip
+
+
+def add_machine(parser: ArgumentParser, several: bool) -> None:
+    """The machine or machines, and how the model runs on them."""
+    parser.add_argument(
+        "--hw", metavar="ID[,ID...]" if several else "ID", type=machines, default=(),
+        help="machine ids or aliases (wattir devices), or paths of device files ending in .toml",
+    )  # fmt: skip
+    parser.add_argument(
+        "--runtime", type=one_of(runtimes), metavar="eager|compiled",
+        help="eager: one kernel per framework op; compiled: fused kernels (default)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dtype", type=one_of(precisions), metavar="bf16|fp16|fp32|tf32|int8|fp8",
+        help="what-if precision (default: as in the model)",
+    )  # fmt: skip
+
+
+def add_sizes(parser: ArgumentParser) -> None:
+    """Values for the model's free sizes."""
+    parser.add_argument(
+        "--batch-size", metavar="N", type=sample_count, help="samples at once, whatever the model calls that size"
+    )
+    parser.add_argument(
+        "--set", metavar="DIM=VALUE", type=named_size, action="append", default=[],
+        help="a value for a free size; several may follow: --set seq=512 height=640",
+    )  # fmt: skip
+
+
+def machines(text: str) -> tuple[str, ...]:
+    """``h100_sxm,a100_pcie`` as ids, each once."""
+    ids = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not ids:
+        raise ArgumentTypeError(f"found {text!r}; expected machine ids such as h100_sxm")
+    return ids
+
+
+def whole_number(text: str) -> int:
+    """A number of at least 0, written in digits."""
+    if not text.isascii() or not text.isdigit() or len(text) > 30:
+        raise ArgumentTypeError(f"found {text!r}; expected a whole number such as 8")
+    return int(text)
+
+
+def sample_count(text: str) -> int:
+    """A whole number of at least 1."""
+    count = whole_number(text)
+    if count == 0:
+        raise ArgumentTypeError("found 0; expected at least one sample")
+    return count
+
+
+def named_size(text: str) -> NamedSize:
+    """``seq=512``."""
+    name, equals, value = text.rpartition("=")
+    if not equals or not name:
+        raise ArgumentTypeError(f"found {text!r}; expected DIM=VALUE such as seq=512")
+    try:
+        return name, whole_number(value)
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"{name} = {value!r}; expected a whole number such as {name}=512") from None
+
+
+def named_shape(text: str) -> NamedShape:
+    """``x=1x3x224x224``, or with commas and names ``x=batch,3,224,224``."""
+    name, equals, shape = text.rpartition("=")
+    parts = [part.strip() for part in (shape.split(",") if "," in shape else shape.split("x"))]
+    wrong = not equals or not name or not all(part.isdecimal() or part.isidentifier() for part in parts)
+    if wrong:
+        raise ArgumentTypeError(f"found {text!r}; expected NAME=1x3x224x224 or NAME=batch,3,224,224")
+    return name, tuple(int(part) if part.isdecimal() else part for part in parts)
+
+
+def one_of(choices: Callable[[], Iterable[str]]) -> Callable[[str], str]:
+    """A type that accepts one of the words of `choices`, looked up when it is first needed."""
+
+    def check(text: str) -> str:
+        known = list(choices())
+        if text not in known:
+            near = suggestion(text, known)
+            raise ArgumentTypeError(f"{text!r} is not known; expected one of {', '.join(known)}{near}")
+        return text
+
+    return check
+
+
+def runtimes() -> Iterable[str]:
+    """The runtimes that `wattir.passes` knows."""
+    names: Iterable[str] = import_module("wattir.passes").RUNTIMES
+    return names
+
+
+def precisions() -> Iterable[str]:
+    """The precisions that `wattir.passes.precision` knows."""
+    names: Iterable[str] = import_module("wattir.passes.precision").PRECISIONS
+    return names

@@ -1,0 +1,80 @@
+"""Joules and seconds of one forward pass, on one machine or several."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any
+
+from wattir.cli.arguments import add_machine, add_model, add_sizes, whole_number
+from wattir.cli.progress import progress
+from wattir.errors import CheckFailed
+from wattir.writing import write_whole
+
+if TYPE_CHECKING:
+    from wattir.cli.estimates import Estimate
+    from wattir.report import Report
+
+HELP = "joules and seconds of one forward pass, and where they go"
+EXAMPLES = """\
+examples:
+  wattir estimate resnet50 --hw h100_sxm
+  wattir estimate resnet50 --hw h100_sxm,h200_sxm,a100_pcie --batch-size 8
+  wattir estimate model.onnx --hw l40s --set seq=512 --dtype fp16 --runtime eager
+  wattir estimate model.onnx --hw h100 --json --strict > report.json
+  wattir estimate model.wattir --csv layers.csv
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What `estimate` accepts."""
+    add_model(parser)
+    add_machine(parser, several=True)
+    add_sizes(parser)
+    parser.add_argument("--bounds", action="store_true", help="show both bounds: fused (compiled) and unfused (eager)")
+    parser.add_argument("--strict", action="store_true", help="fail (exit code 1) where any op has no cost rule")
+    parser.add_argument("--json", action="store_true", help="print JSON in SI units; a list for several machines")
+    parser.add_argument("--csv", metavar="PATH", help="write one row a layer to this file, in SI units")
+    parser.add_argument("--top", metavar="N", type=whole_number, default=10, help="dearest layers shown (default 10)")
+
+
+def run(arguments: Namespace) -> int:
+    """Estimates, checks, writes, prints, in this order: nothing is written or printed on an error."""
+    from wattir.cli.estimates import make_estimates
+
+    with progress(f"estimating {arguments.model}"):
+        found = make_estimates(arguments)
+    if arguments.strict:
+        for estimate in found:
+            refuse_unknown(estimate.report)
+    if arguments.csv is not None:
+        _write_csv(arguments.csv, found)
+    if arguments.json:
+        _print_json(found)
+    else:
+        from wattir.cli.estimate_view import show_estimates
+
+        show_estimates(found, arguments.top)
+    return 0
+
+
+def refuse_unknown(report: Report) -> None:
+    """CheckFailed where an op has no cost rule."""
+    counts = report.coverage["unknown_op_counts"]
+    if counts:
+        listed = ", ".join(f"{op} ({count})" for op, count in sorted(counts.items()))
+        total = sum(counts.values())
+        found = f"{total} op{'' if total == 1 else 's'} without a cost rule: {listed}"
+        raise CheckFailed(f"{report.model}: --strict: {found}; expected none; without --strict they cost their bytes")
+
+
+def _write_csv(path: str, found: tuple[Estimate, ...]) -> None:
+    from wattir.cli.layer_csv import layer_csv
+
+    write_whole(path, layer_csv(estimate.report for estimate in found))
+
+
+def _print_json(found: tuple[Estimate, ...]) -> None:
+    import json
+
+    objects: list[dict[str, Any]] = [estimate.to_dict() for estimate in found]
+    print(json.dumps(objects[0] if len(objects) == 1 else objects, indent=2))

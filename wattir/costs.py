@@ -1,0 +1,263 @@
+"""Cost rules: one per op kind, from an op of the IR to its `Work`.
+
+A rule answers with the columns that its kind adds to what every op has (bytes of its tensors by role). It is written
+as ordinary arithmetic on Sizes, so that the same rule gives a number or a formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from wattir.dims import Size, maximum, minimum, product
+from wattir.ir import Graph, Op, Tensor
+from wattir.kinds import FLOATS
+from wattir.work import Work
+
+Columns = dict[str, Any]
+Rule = Callable[[Op, Graph], Columns]
+
+
+def tabulate(graph: Graph) -> tuple[Work, ...]:
+    """The Work of every op of a graph that costs anything, in order; views cost nothing and are left out."""
+    return tuple(op_work(op, graph) for op in graph.ops if op.kind != "view")
+
+
+def op_work(op: Op, graph: Graph) -> Work:
+    """The Work of one op."""
+    columns = _streams(op, graph)
+    columns.update(RULES[op.kind](op, graph))
+    columns["ops"] = columns.get("ops", 0) + op.attrs.get("fused_ops", 0)
+    columns["special"] = columns.get("special", 0) + op.attrs.get("fused_special", 0)
+    columns.setdefault("family", op.kind)
+    columns.setdefault("macs_causal", columns.get("macs", 0))
+    return Work(name=op.name, kind=op.kind, source=op.source, math=math_of(op, graph), times=op.times, **columns)
+
+
+def math_of(op: Op, graph: Graph) -> str:
+    """The dtype that an op computes in: its `math` attribute, else the first float of its two operands, else fp32."""
+    if "math" in op.attrs:
+        return str(op.attrs["math"])
+    found = [graph.tensors[name].dtype for name in op.ins[:2]]
+    floats = [dtype for dtype in found if dtype in FLOATS]
+    return floats[0] if floats else "fp32"
+
+
+def _streams(op: Op, graph: Graph) -> Columns:
+    """Bytes by stream, each distinct tensor once."""
+    streams: dict[str, Size] = {"weight_bytes": 0, "in_bytes": 0, "out_bytes": 0, "state_bytes": 0}
+    for name in dict.fromkeys(op.ins):
+        tensor = graph.tensors[name]
+        streams[_STREAM_OF_ROLE[tensor.role]] += tensor.bytes
+    for name in op.outs:
+        tensor = graph.tensors[name]
+        streams["state_bytes" if tensor.role == "state" else "out_bytes"] += tensor.bytes
+    return streams
+
+
+_STREAM_OF_ROLE = {
+    "weight": "weight_bytes",
+    "constant": "weight_bytes",
+    "state": "state_bytes",
+    "input": "in_bytes",
+    "value": "in_bytes",
+}
+
+
+def _out(op: Op, graph: Graph) -> Tensor:
+    return graph.tensors[op.outs[0]]
+
+
+def _in(op: Op, graph: Graph) -> Tensor:
+    return graph.tensors[op.ins[0]] if op.ins else _out(op, graph)
+
+
+def _matmul(op: Op, graph: Graph) -> Columns:
+    """MACs = groups m n k."""
+    a = op.attrs
+    sizes = {name: a[name] for name in ("groups", "m", "n", "k")}
+    return {"family": "matmul", "macs": product(sizes.values()), **sizes}
+
+
+def _conv(op: Op, graph: Graph) -> Columns:
+    """MACs = batch * output points * c_out * c_in / groups * kernel; a transposed one walks over its input points."""
+    a = op.attrs
+    taps, c_in, c_out = product(a["kernel"]), a["c_in"] // a["groups"], a["c_out"] // a["groups"]
+    if a.get("transposed", False):
+        points, n, k = a["batch"] * product(a["in_spatial"]), c_out * taps, c_in
+    else:
+        points, n, k = a["batch"] * product(a["out_spatial"]), c_out, c_in * taps
+    return {
+        "family": _conv_family(a, c_in), "macs": a["groups"] * points * n * k, "m": points, "n": n, "k": k, "groups": a["groups"],
+    }  # fmt: skip
+
+
+def _conv_family(a: Mapping[str, Any], c_in: Size) -> str:
+    """depthwise; stem: reads an image, too few channels to fill a matrix unit; conv3x3: of unit stride with a dense
+    kernel above 1, where libraries save arithmetic (Winograd); conv: all others."""
+    if c_in == 1 and a["groups"] != 1:
+        return "depthwise"
+    if isinstance(c_in, int) and c_in <= 4:
+        return "stem"
+    axes = zip(a["kernel"], a["in_spatial"], a["out_spatial"], strict=True)
+    unit_stride = all(taps > 1 and out in (size, size - taps + 1) for taps, size, out in axes)
+    return "conv3x3" if unit_stride and len(a["kernel"]) == 2 and not a.get("transposed", False) else "conv"
+
+
+def _attention(op: Op, graph: Graph) -> Columns:
+    """MACs = batch heads pairs (d + dv); 1 exponential per pair. See `attention_pairs`."""
+    a = op.attrs
+    rows = a["batch"] * a["heads"]
+    full = minimum(a["kv"], a["window"]) if a.get("window", 0) != 0 else a["kv"]
+    pairs, pairs_causal = a["q"] * full, attention_pairs(a["q"], a["kv"], a["causal"], a.get("window", 0))
+    return {
+        "family": "decode" if a["q"] == 1 else "attention",
+        "macs": rows * pairs * (a["d"] + a["dv"]), "macs_causal": rows * pairs_causal * (a["d"] + a["dv"]),
+        "m": a["q"] * (a["heads"] // a["kv_heads"]), "n": full, "k": a["d"] + a["dv"],
+        "groups": a["batch"] * a["kv_heads"],  # queries that share keys fill one tile
+        "ops": 4 * rows * pairs_causal, "special": rows * pairs_causal,
+    }  # fmt: skip
+
+
+def attention_pairs(q: Size, kv: Size, causal: bool, window: Size = 0) -> Size:
+    """How many (query, key) pairs are computed: q kv, or with the mask.
+
+    Causal: queries are the last q of kv positions, so query i of q sees kv - q + i keys: q kv - q (q - 1) / 2 in all.
+    A window w caps what each query sees at w keys.
+    """
+    if not causal:
+        return q * (minimum(kv, window) if window != 0 else kv)
+    if window == 0:
+        return q * kv - q * (q - 1) // 2
+    short = maximum(minimum(q, window - (kv - q)), 0)  # queries that see fewer keys than the window
+    return q * window - short * (window - (kv - q)) + short * (short + 1) // 2
+
+
+def _recurrent(op: Op, graph: Graph) -> Columns:
+    """MACs = directions steps batch gates hidden (input + hidden); weights stay in cache between steps."""
+    a = op.attrs
+    gates = {"lstm": 4, "gru": 3, "rnn": 1}[a["function"]]
+    cells = a["directions"] * a["steps"] * a["batch"] * a["hidden"]
+    return {
+        "macs": cells * gates * (a["input"] + a["hidden"]), "m": a["batch"], "n": gates * a["hidden"],
+        "k": a["input"] + a["hidden"], "groups": a["directions"] * a["steps"],
+        "ops": 6 * cells * gates, "special": cells * (gates + 1), "launches": a["directions"] * a["steps"],
+    }  # fmt: skip
+
+
+def _scan(op: Op, graph: Graph) -> Columns:
+    a = op.attrs
+    return {"ops": a["steps"] * a["elements"] * a["ops"]}
+
+
+def _norm(op: Op, graph: Graph) -> Columns:
+    """Two passes in registers: sum, squares, subtract, scale, shift, and one root per row."""
+    elements = _out(op, graph).elements
+    return {"ops": 6 * elements, "special": maximum(elements // maximum(op.attrs["length"], 1), 1)}
+
+
+def _softmax(op: Op, graph: Graph) -> Columns:
+    """max, subtract, exponential, sum, divide."""
+    elements = _out(op, graph).elements
+    return {"ops": 4 * elements, "special": elements}
+
+
+def _reduction(op: Op, graph: Graph) -> Columns:
+    return {"ops": _out(op, graph).elements * op.attrs["length"]}
+
+
+def _per_output(attribute: str) -> Rule:
+    def cost(op: Op, graph: Graph) -> Columns:
+        return {"ops": _out(op, graph).elements * op.attrs[attribute]}
+
+    return cost
+
+
+def _pointwise(op: Op, graph: Graph) -> Columns:
+    elements = _out(op, graph).elements
+    return {"ops": elements * op.attrs["ops"], "special": elements * op.attrs.get("special", 0)}
+
+
+def _gather(op: Op, graph: Graph) -> Columns:
+    """Only the rows that are asked for are read from the table, be it activation, weight or state."""
+    streams = _streams(op, graph)
+    if not op.ins:
+        return {}
+    table = graph.tensors[op.ins[0]]
+    stream = _STREAM_OF_ROLE[table.role]
+    read = minimum(table.bytes, _out(op, graph).bytes)
+    return {stream: streams[stream] - table.bytes + read}
+
+
+def _scatter(op: Op, graph: Graph) -> Columns:
+    """In place: only the updated elements are read and written."""
+    out = _out(op, graph)
+    written = Tensor((op.attrs["updates"],), out.dtype).bytes
+    stream = "state_bytes" if out.role == "state" else "out_bytes"
+    return {**_streams(op, graph), "in_bytes": written, "out_bytes": 0, "state_bytes": 0, stream: written}
+
+
+def _sort(op: Op, graph: Graph) -> Columns:
+    """n log2 n comparisons, as for 2^16 elements where the length is not a number."""
+    length = op.attrs["length"]
+    rounds = max(length - 1, 1).bit_length() if isinstance(length, int) else 16
+    return {"ops": _in(op, graph).elements * rounds}
+
+
+def _random(op: Op, graph: Graph) -> Columns:
+    return {"ops": 20 * _out(op, graph).elements}
+
+
+def _quantize(op: Op, graph: Graph) -> Columns:
+    return {"ops": 3 * _out(op, graph).elements}
+
+
+def _fft(op: Op, graph: Graph) -> Columns:
+    """5 n log2 n operations per transform of length n (the usual count), as for 2^10 where n is not a number."""
+    length = op.attrs["length"]
+    rounds = max(length - 1, 1).bit_length() if isinstance(length, int) else 10
+    return {"ops": 5 * rounds * _out(op, graph).elements}
+
+
+def _collective(op: Op, graph: Graph) -> Columns:
+    """Ring: 2 (r - 1) / r of the bytes leave each of r ranks in an all-reduce, (r - 1) / r else."""
+    ranks, rounds = op.attrs["ranks"], 2 if op.attrs["function"] == "all_reduce" else 1
+    return {"link_bytes": rounds * (ranks - 1) * _in(op, graph).bytes // ranks}
+
+
+def _host(op: Op, graph: Graph) -> Columns:
+    return {"ops": op.attrs.get("ops", 0), "launches": 0}
+
+
+def _unknown(op: Op, graph: Graph) -> Columns:
+    return {"known": False}
+
+
+def _bytes_only(op: Op, graph: Graph) -> Columns:
+    return {}
+
+
+RULES: dict[str, Rule] = {
+    "matmul": _matmul,
+    "conv": _conv,
+    "attention": _attention,
+    "recurrent": _recurrent,
+    "scan": _scan,
+    "norm": _norm,
+    "softmax": _softmax,
+    "reduction": _reduction,
+    "pooling": _per_output("window"),
+    "resize": _per_output("taps"),
+    "pointwise": _pointwise,
+    "gather": _gather,
+    "scatter": _scatter,
+    "sort": _sort,
+    "random": _random,
+    "copy": _bytes_only,
+    "view": _bytes_only,
+    "quantize": _quantize,
+    "fft": _fft,
+    "collective": _collective,
+    "host": _host,
+    "unknown": _unknown,
+}

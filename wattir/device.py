@@ -1,0 +1,281 @@
+"""Machines: one TOML file each, read into a `Device`; what a file does not know is borrowed from a relative.
+
+A file has the datasheet's limits (`[limits]`, with their source) and, where rows were measured, `[coefficients]` fitted
+by ``wattir fit`` with their `[[fit]]` records and `[interval]`. Efficiencies are shares of a limit, so they carry over to
+a relative; powers and energies carry over in proportion to the limits.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+from wattir.device_schema import check_device
+from wattir.errors import DeviceError, suggestion
+from wattir.kinds import DTYPE_BYTES
+
+MATH_FALLBACK = {
+    "fp4": "fp8", "fp8": "bf16", "int2": "int4", "int4": "int8", "uint4": "int8", "uint8": "int8", "int8": "fp16",
+    "bf16": "fp16", "fp16": "tf32", "tf32": "fp32", "int16": "int32", "uint16": "int32", "uint32": "int32",
+    "int32": "fp32", "int64": "fp32", "uint64": "fp32", "bool": "int8", "fp64": "fp32", "complex64": "fp32",
+    "complex128": "fp64", "string": "fp32",
+}  # fmt: skip
+"""Where a machine has no rate for a math dtype, it computes in this one."""
+
+FAMILY_FALLBACK = {
+    "depthwise": "conv", "stem": "conv", "conv3x3": "conv", "conv": "matmul", "attention": "matmul", "decode": "attention", "recurrent": "matmul",
+    "softmax": "norm", "norm": "pointwise", "reduction": "pointwise", "pooling": "pointwise", "resize": "pointwise",
+    "quantize": "pointwise", "copy": "pointwise", "gather": "copy", "scatter": "gather", "random": "pointwise",
+    "sort": "pointwise", "fft": "pointwise", "scan": "pointwise", "collective": "pointwise", "host": "pointwise",
+    "unknown": "pointwise", "pointwise": "matmul",
+}  # fmt: skip
+"""A family without efficiencies of its own takes those of this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How close a kind of kernel comes to the roofs: shares of peak and of bandwidth, fixed seconds a launch.
+
+    A share of peak above 1 is arithmetic that a library saves (Winograd).
+
+    `sharpness`: how well its work under one roof hides behind the other (see `roofline.smooth_max`; 1: not at all).
+    `wave_s`: seconds to begin and end a row of tiles on one unit, beside its arithmetic (attention; 0 where unknown).
+    `ragged_rate`: share of the rate where n or k is no multiple of 8 elements (see `roofline.ALIGNED`).
+    """
+
+    compute_efficiency: float
+    memory_efficiency: float
+    fixed_s: float
+    sharpness: float
+    wave_s: float = 0.0
+    ragged_rate: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficients:
+    """What was fitted. `families` is keyed by family or ``family.math``; energies per FLOP by math dtype.
+
+    `tiles`: large tile (m, n), small tile (m, n), and the small tile's share of the large one's rate. `static_w`: power
+    at zero work. `host_op_s`: what the host needs to launch one framework op in eager.
+    """
+
+    static_w: float
+    j_per_flop: Mapping[str, float]
+    j_per_op: float
+    j_per_byte: float
+    j_per_cache_byte: float
+    cache_bytes_per_s: float
+    host_op_s: float
+    tiles: tuple[float, float, float, float, float]
+    families: Mapping[str, Family]
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One machine. Limits are the datasheet's; `scope` says what the joules cover (board, package, rail, wall, node).
+
+    `measured` is False when the coefficients come from `borrowed_from`. `interval_layer`, `interval_network`: half-widths
+    of the 90 % interval in log space for one layer and for a whole network.
+    """
+
+    id: str
+    name: str
+    kind: str
+    scope: str
+    aliases: tuple[str, ...]
+    relatives: tuple[str, ...]
+    power_w: float
+    memory_bytes_per_s: float
+    memory_bytes: float
+    cache_bytes: float
+    units: float
+    flop_per_s: Mapping[str, float]
+    coefficients: Coefficients
+    interval_layer: float
+    interval_network: float
+    interval_source: str
+    measured: bool
+    borrowed_from: str | None
+    sources: tuple[str, ...]
+    fits: tuple[Mapping[str, Any], ...] = field(default=())
+    measured_families: frozenset[str] = field(default=frozenset())
+
+    def math(self, wanted: str) -> str:
+        """The dtype that a product asked for in `wanted` runs in here."""
+        while wanted not in self.flop_per_s and wanted in MATH_FALLBACK:
+            wanted = MATH_FALLBACK[wanted]
+        return wanted if wanted in self.flop_per_s else "fp32"
+
+    def family(self, name: str, math: str) -> tuple[Family, bool]:
+        """The efficiencies of a family in a math dtype, and whether they were fitted on this very machine."""
+        families = self.coefficients.families
+        first = name
+        while True:
+            key = f"{name}.{math}" if f"{name}.{math}" in families else name
+            if key in families:
+                return families[key], self.measured and first in self.measured_families
+            if name == FAMILY_FALLBACK.get(name) or name not in FAMILY_FALLBACK:
+                raise DeviceError(f"device {self.id}: no efficiencies for {first!r}; expected at least 'matmul'")
+            name = FAMILY_FALLBACK[name]
+
+    def j_per_flop(self, math: str) -> float:
+        """Joules of one FLOP in a math dtype; where it was not fitted, the nearest wider one's in proportion to rate."""
+        fitted = self.coefficients.j_per_flop
+        if math in fitted:
+            return fitted[math]
+        known = [m for m in self.flop_per_s if m in fitted]
+        nearest = min(known, key=lambda m: abs(DTYPE_BYTES.get(m, 4) - DTYPE_BYTES.get(math, 4)))
+        return fitted[nearest] * self.flop_per_s[nearest] / self.flop_per_s[math]
+
+
+def device_folder() -> str:
+    """Where the device files lie, installed or in a checkout."""
+    from wattir import __path__ as roots
+
+    for root in roots:
+        folder = os.path.join(root, "backends", "devices")
+        if os.path.isdir(folder):
+            return folder
+    raise DeviceError("the folder backends/devices is missing; expected it beside wattir; install wattir again")
+
+
+@lru_cache
+def _index() -> tuple[tuple[str, ...], Mapping[str, str]]:
+    """All ids, and from every alias to its id; made from the files' first lines, without parsing them whole."""
+    folder = device_folder()
+    ids = tuple(sorted(name[:-5] for name in os.listdir(folder) if name.endswith(".toml")))
+    aliases: dict[str, str] = {}
+    for device_id in ids:
+        for alias in (device_id, *_aliases(os.path.join(folder, device_id + ".toml"))):
+            aliases.setdefault(plain(alias), device_id)
+    return ids, aliases
+
+
+def _aliases(path: str) -> list[str]:
+    with open(path, encoding="utf-8") as file:
+        head = "".join(line for line, _ in zip(file, range(12), strict=False) if line.startswith(("aliases", "name")))
+    try:
+        found = tomllib.loads(head)
+    except tomllib.TOMLDecodeError as error:
+        raise DeviceError(f"{path}: `name` and `aliases` must be single lines at the top ({error})") from None
+    return [*found.get("aliases", ()), found.get("name", "")]
+
+
+def plain(text: str) -> str:
+    """An id for comparing: lower case, letters and digits only."""
+    return "".join(c for c in text.lower() if c.isalnum())
+
+
+def device_ids() -> tuple[str, ...]:
+    """The ids of all machines known, sorted."""
+    return _index()[0]
+
+
+def load_device(wanted: str) -> Device:
+    """The machine of this id or alias, or of the TOML file at this path; DeviceError suggests near misses."""
+    if wanted.endswith(".toml"):
+        return device_from_text(_read(wanted), wanted)
+    ids, aliases = _index()
+    device_id = aliases.get(plain(wanted))
+    if device_id is None:
+        near = suggestion(plain(wanted), aliases) or "; see `wattir devices`"
+        raise DeviceError(f"--hw {wanted}: no such device; expected one of {len(ids)} known ids{near}")
+    return _load(device_id)
+
+
+@lru_cache
+def _load(device_id: str) -> Device:
+    path = os.path.join(device_folder(), device_id + ".toml")
+    return device_from_text(_read(path), path)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DeviceError(f"{path}: cannot be read ({error}); expected a device file in TOML") from None
+
+
+def device_from_text(text: str, where: str) -> Device:
+    """A Device from the text of a file; `where` names it in errors."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DeviceError(f"{where}: not TOML ({error}); expected a device file") from None
+    check_device(table, where)
+    if "coefficients" in table:
+        return _device(table, _coefficients(table["coefficients"]), None)
+    return _borrowed(table, where)
+
+
+def _device(table: Mapping[str, Any], coefficients: Coefficients, lender: Device | None) -> Device:
+    limits, fits = table["limits"], tuple(table.get("fit", ()))
+    borrowed_from = lender.id if lender else table.get("borrowed_from")
+    return Device(
+        id=table["id"], name=table["name"], kind=table["kind"], scope=table["scope"],
+        aliases=tuple(table.get("aliases", ())), relatives=tuple(table.get("relatives", ())),
+        power_w=limits["power_w"], memory_bytes_per_s=limits["memory_bytes_per_s"],
+        memory_bytes=limits["memory_bytes"], cache_bytes=limits["cache_bytes"], units=limits["units"],
+        flop_per_s=limits["flop_per_s"], coefficients=coefficients, **_interval(table, lender),
+        measured=borrowed_from is None, borrowed_from=borrowed_from, sources=(limits["source"],), fits=fits,
+        measured_families=frozenset(name for fit in fits for name in fit["families"]),
+    )  # fmt: skip
+
+
+def _interval(table: Mapping[str, Any], lender: Device | None) -> dict[str, Any]:
+    if lender is None:
+        own = table["interval"]
+        return {"interval_layer": own["layer"], "interval_network": own["network"], "interval_source": own["source"]}
+    return {
+        "interval_layer": lender.interval_layer + _BORROWED_WIDTH,
+        "interval_network": lender.interval_network + _BORROWED_WIDTH,
+        "interval_source": f"that of {lender.id}, widened by {_BORROWED_WIDTH} in log space",
+    }
+
+
+_BORROWED_WIDTH = 0.45
+"""What borrowing adds to the half-width of an interval in log space: a factor 1.57 either way, about the spread of
+energy per FLOP and per byte, as shares of the power limit, among the fitted GPUs."""
+
+
+def _coefficients(table: Mapping[str, Any]) -> Coefficients:
+    families = {name: Family(**values) for name, values in table["families"].items()}
+    plain_values = {name: table[name] for name in _PLAIN}
+    return Coefficients(**plain_values, tiles=tuple(table["tiles"]), families=families)
+
+
+_PLAIN = (
+    "static_w", "j_per_flop", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s",
+)  # fmt: skip
+
+
+def _borrowed(table: Mapping[str, Any], where: str) -> Device:
+    relatives = table.get("relatives", ())
+    if not relatives:
+        raise DeviceError(f"{where}: neither [coefficients] nor `relatives`; expected one of them")
+    lender = load_device(relatives[0])
+    own = _device(table, lender.coefficients, lender)
+    return replace(own, coefficients=_scaled(lender, own))
+
+
+def _scaled(lender: Device, own: Device) -> Coefficients:
+    """The lender's coefficients with powers and energies in proportion to the two machines' limits."""
+    c = lender.coefficients
+    power = own.power_w / lender.power_w
+    bandwidth = own.memory_bytes_per_s / lender.memory_bytes_per_s
+    rates = {m: own.flop_per_s[m] / lender.flop_per_s[m] for m in own.flop_per_s if m in lender.flop_per_s}
+    vector = rates.get("fp32", 1.0)
+    return replace(
+        c,
+        static_w=c.static_w * power,
+        j_per_flop={m: lender.j_per_flop(m) * power / rate for m, rate in rates.items()},
+        j_per_op=c.j_per_op * power / vector,
+        j_per_byte=c.j_per_byte * power / bandwidth,
+        j_per_cache_byte=c.j_per_cache_byte * power / bandwidth,
+        cache_bytes_per_s=c.cache_bytes_per_s * bandwidth,
+    )

@@ -1,0 +1,135 @@
+"""What a device file must look like: keys, types and plausible ranges, as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wattir.errors import DeviceError, suggestion
+
+Range = tuple[float, float]
+
+TEXTS = {"id": True, "name": True, "kind": True, "scope": True, "vendor": False, "borrowed_from": False}  # name -> required
+KINDS_OF_DEVICE = ("gpu", "cpu", "npu", "board")
+SCOPES = ("board", "package", "rail", "wall", "node")
+TOP = (*TEXTS, "aliases", "relatives", "limits", "coefficients", "interval", "fit")
+
+LIMITS: dict[str, Range] = {
+    "power_w": (0.1, 1e5),
+    "memory_bytes_per_s": (1e8, 1e14),
+    "memory_bytes": (1e6, 1e13),
+    "cache_bytes": (1e3, 1e10),
+    "units": (1, 1e5),
+}
+FLOP_PER_S: Range = (1e8, 1e17)
+COEFFICIENTS: dict[str, Range] = {
+    "static_w": (0.0, 1e5),
+    "j_per_op": (0.0, 1e-6),
+    "j_per_byte": (0.0, 1e-6),
+    "j_per_cache_byte": (0.0, 1e-6),
+    "cache_bytes_per_s": (1e8, 1e15),
+    "host_op_s": (0.0, 1.0),
+}
+FAMILY: dict[str, Range] = {
+    "compute_efficiency": (1e-6, 2.5),
+    "memory_efficiency": (1e-6, 4.0),
+    "fixed_s": (0.0, 1.0),
+    "sharpness": (1.0, 64.0),
+    "wave_s": (0.0, 1.0),  # optional: 0
+    "ragged_rate": (0.01, 1.0),  # optional: 1
+}
+INTERVAL: dict[str, Range] = {"layer": (0.0, 5.0), "network": (0.0, 5.0)}
+FIT_TEXTS = ("data_set", "date", "command", "grouped_by", "families")
+
+
+def check_device(table: Mapping[str, Any], where: str) -> None:
+    """Refuses unknown keys, missing keys and sources, wrong types and implausible values, naming file and key."""
+    _known(table, TOP, where)
+    for key, required in TEXTS.items():
+        if key in table or required:
+            _text(table, key, where)
+    _choice(table, "kind", KINDS_OF_DEVICE, where)
+    _choice(table, "scope", SCOPES, where)
+    _limits(_table(table, "limits", where), f"{where}: [limits]")
+    if "coefficients" in table:
+        _coefficients(_table(table, "coefficients", where), f"{where}: [coefficients]")
+        _interval(_table(table, "interval", where), f"{where}: [interval]")
+        if "borrowed_from" not in table:
+            _fits(table.get("fit"), f"{where}: [[fit]]")
+
+
+def _limits(limits: Mapping[str, Any], where: str) -> None:
+    _known(limits, (*LIMITS, "flop_per_s", "source"), where)
+    _text(limits, "source", where)
+    _numbers(limits, LIMITS, where)
+    rates = _table(limits, "flop_per_s", where)
+    _numbers(rates, dict.fromkeys(rates, FLOP_PER_S), f"{where} flop_per_s")
+    if "fp32" not in rates:
+        raise DeviceError(f"{where} flop_per_s: 'fp32' is missing; expected the vector units' rate")
+
+
+def _coefficients(table: Mapping[str, Any], where: str) -> None:
+    _known(table, (*COEFFICIENTS, "tiles", "j_per_flop", "families"), where)
+    _numbers(table, COEFFICIENTS, where)
+    energies = _table(table, "j_per_flop", where)
+    _numbers(energies, dict.fromkeys(energies, (0.0, 1e-6)), f"{where} j_per_flop")
+    tiles = table.get("tiles")
+    if not isinstance(tiles, list) or len(tiles) != 5 or not all(_number(t) and t > 0 for t in tiles):
+        raise DeviceError(f"{where} tiles: found {tiles!r}; expected [large m, large n, small m, small n, small rate]")
+    families = _table(table, "families", where)
+    if "matmul" not in families:
+        raise DeviceError(f"{where} families: 'matmul' is missing; every other family falls back to it")
+    for name, family in families.items():
+        _known(family, tuple(FAMILY), f"{where} families.{name}")
+        _numbers({"wave_s": 0.0, "ragged_rate": 1.0} | dict(family), FAMILY, f"{where} families.{name}")
+
+
+def _interval(table: Mapping[str, Any], where: str) -> None:
+    _known(table, (*INTERVAL, "source"), where)
+    _text(table, "source", where)
+    _numbers(table, INTERVAL, where)
+
+
+def _fits(fits: Any, where: str) -> None:
+    if not isinstance(fits, list) or not fits:
+        raise DeviceError(f"{where}: no record; expected data_set, rows, error, date and command of every fit")
+    for fit in fits:
+        for key in (*FIT_TEXTS, "rows"):
+            if key not in fit:
+                raise DeviceError(f"{where}: {key!r} is missing in the record of {fit.get('data_set', 'a fit')}")
+
+
+def _known(table: Any, keys: tuple[str, ...], where: str) -> None:
+    if not isinstance(table, Mapping):
+        raise DeviceError(f"{where}: found {table!r}; expected a table")
+    for key in table:
+        if key not in keys:
+            raise DeviceError(f"{where}: unknown key {key!r}{suggestion(key, keys)}")
+
+
+def _table(table: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    found = table.get(key)
+    if not isinstance(found, Mapping) or not found:
+        raise DeviceError(f"{where}: table {key!r} is missing or empty")
+    return found
+
+
+def _text(table: Mapping[str, Any], key: str, where: str) -> None:
+    if not isinstance(table.get(key), str) or not table[key].strip():
+        raise DeviceError(f"{where}: {key} = {table.get(key)!r}; expected a text")
+
+
+def _choice(table: Mapping[str, Any], key: str, choices: tuple[str, ...], where: str) -> None:
+    if table[key] not in choices:
+        raise DeviceError(f"{where}: {key} = {table[key]!r}; expected one of {', '.join(choices)}")
+
+
+def _numbers(table: Mapping[str, Any], ranges: Mapping[str, Range], where: str) -> None:
+    for key, (low, high) in ranges.items():
+        value = table.get(key)
+        if not _number(value) or not low <= value <= high:  # type: ignore[operator]
+            raise DeviceError(f"{where}: {key} = {value!r}; expected a number from {low:g} to {high:g}")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

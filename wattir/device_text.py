@@ -1,0 +1,49 @@
+"""A `Device` as TOML: its file with everything borrowed filled in, for `.wattir` files and ``wattir devices ID``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from wattir.device import Device
+
+
+def device_text(device: Device) -> str:
+    """TOML that `wattir.device.device_from_text` reads back to an equal device."""
+    return "\n".join(_lines(device)) + "\n"
+
+
+def _lines(device: Device) -> Iterator[str]:
+    c = device.coefficients
+    top = {"id": device.id, "name": device.name, "aliases": list(device.aliases), "kind": device.kind}
+    top |= {"scope": device.scope, "relatives": list(device.relatives)}
+    yield from _values({**top, "borrowed_from": device.borrowed_from})
+    limits = ("power_w", "memory_bytes_per_s", "memory_bytes", "cache_bytes", "units")
+    yield from _table("limits", {"source": device.sources[0], **{name: getattr(device, name) for name in limits}})
+    yield from _table("limits.flop_per_s", device.flop_per_s)
+    plain = ("static_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s")
+    yield from _table("coefficients", {**{name: getattr(c, name) for name in plain}, "tiles": list(c.tiles)})
+    yield from _table("coefficients.j_per_flop", c.j_per_flop)
+    for name, family in c.families.items():
+        values = {field: getattr(family, field) for field in family.__slots__}
+        yield from _table(f'coefficients.families."{name}"', values)
+    interval = {"layer": device.interval_layer, "network": device.interval_network, "source": device.interval_source}
+    yield from _table("interval", interval)
+    for fit in device.fits:
+        yield "\n[[fit]]"
+        yield from _values(fit)
+
+
+def _table(name: str, values: Mapping[str, Any]) -> Iterator[str]:
+    yield f"\n[{name}]"
+    yield from _values(values)
+
+
+def _values(values: Mapping[str, Any]) -> Iterator[str]:
+    return (f"{name} = {_value(value)}" for name, value in values.items() if value is not None)
+
+
+def _value(value: Any) -> str:
+    """Numbers, texts and lists are written alike in JSON and TOML."""
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,95 @@
+"""The closed set of op kinds, and what each must say about itself.
+
+A frontend maps its framework's hundreds of ops onto these. Everything a cost rule needs that the shapes of the op's
+tensors do not already say is an attribute; `wattir.graph_check` refuses an op whose attributes are not the ones below.
+Sizes are `wattir.dims.Size`; spatial attributes are tuples of Sizes, one per spatial axis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What one kind is, and the names of its required and optional attributes."""
+
+    doc: str
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    functions: frozenset[str] = field(default_factory=frozenset)  # legal values of `function`; empty: not checked
+
+
+KINDS: dict[str, Kind] = {
+    "matmul": Kind(
+        "`groups` products of [m, k] by [k, n]. ins: a, b, then what is added to the result.",
+        ("groups", "m", "n", "k"),
+    ),
+    "conv": Kind(
+        "Convolution of any rank. ins: x, weight, then bias. c_in and c_out are over all groups.",
+        ("batch", "c_in", "c_out", "groups", "kernel", "in_spatial", "out_spatial"),
+        ("transposed",),
+    ),
+    "attention": Kind(
+        "softmax(q k^T) v. q, kv: lengths; d, dv: head sizes of k and v; causal: queries sit at the end of the keys; "
+        "window: keys seen by one query, 0 for all. ins: q, k, v, then mask and bias.",
+        ("batch", "heads", "kv_heads", "q", "kv", "d", "dv", "causal"),
+        ("window",),
+    ),
+    "recurrent": Kind(
+        "`steps` steps of a cell in `directions` directions. ins: x, then the weights, then states.",
+        ("function", "steps", "batch", "input", "hidden", "directions"),
+        functions=frozenset({"lstm", "gru", "rnn"}),
+    ),
+    "scan": Kind(
+        "State-space recurrence: `steps` times, `elements` numbers of state are updated with `ops` operations each.",
+        ("function", "steps", "elements", "ops"),
+    ),
+    "norm": Kind(
+        "Normalization over `length` elements. ins: x, then scale, shift and statistics.",
+        ("function", "length"),
+        functions=frozenset({
+            "layer_norm", "rms_norm", "batch_norm", "group_norm", "instance_norm", "lrn", "mean_variance_norm",
+            "l1_norm", "l2_norm", "max_norm", "weight_norm",
+        }),
+    ),
+    "softmax": Kind("Softmax over an axis of `length` elements.", ("function", "length")),
+    "reduction": Kind("`length` elements become one.", ("function", "length")),
+    "pooling": Kind("Each output element sees `window` inputs.", ("function", "window")),
+    "resize": Kind("Each output element mixes `taps` inputs (1 for nearest).", ("function", "taps")),
+    "pointwise": Kind(
+        "Each output element costs `ops` additions and the like and `special` exponentials and the like.",
+        ("function", "ops"),
+        ("special",),
+    ),
+    "gather": Kind("Output elements are read from a table (the first input) by indices.", ("function",)),
+    "scatter": Kind("`updates` elements are written into a tensor in place.", ("function", "updates")),
+    "sort": Kind("Sorting, top-k, unique, non-maximum suppression over an axis of `length`.", ("function", "length")),
+    "random": Kind("Random numbers, one per output element.", ("function",)),
+    "copy": Kind("Bytes move and nothing is computed: transpose, concat, slice, pad, cast, expand.", ("function",)),
+    "view": Kind("Only the shape changes; nothing moves. The pass `drop_views` removes it.", ("function",)),
+    "quantize": Kind("To a narrower type or back, by a scale.", ("function",)),
+    "fft": Kind("Fourier transforms of `length` points over the output.", ("function", "length")),
+    "collective": Kind("Exchange of the input's bytes among `ranks` devices.", ("function", "ranks")),
+    "host": Kind("Done by the host: sequences, strings, control flow, tree ensembles.", ("function",), ("ops",)),
+    "unknown": Kind("No mapping: costs its bytes, is listed, and lowers the coverage."),
+}
+
+SHARED_ATTRS = ("fused_ops", "fused_special", "math")
+"""Attributes any kind may have: vector and special operations of the ops fused into it (totals, Sizes), and the math
+dtype where it is not the one of the first input (``int8`` for a quantized product held in floats)."""
+
+CONTRACTIONS = ("matmul", "conv", "attention", "recurrent")
+"""The kinds whose multiply-adds are counted as MACs and FLOP."""
+
+DTYPE_BYTES: dict[str, float] = {
+    "fp64": 8, "fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "fp4": 0.5, "int64": 8, "int32": 4, "int16": 2, "int8": 1,
+    "int4": 0.5, "int2": 0.25, "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1, "uint4": 0.5, "uint2": 0.25,
+    "bool": 1, "complex64": 8, "complex128": 16, "string": 16,
+}  # fmt: skip
+"""Bytes of one element; a string counts as its pointer and length."""
+
+FLOATS = frozenset({"fp64", "fp32", "fp16", "bf16", "fp8", "fp4"})
+ROLES = ("input", "weight", "constant", "state", "value")
+"""input: given by the caller. weight: a parameter. constant: a buffer that is read but is no parameter (running
+statistics, zero points, tables of positions). state: kept between calls (KV cache). value: made by an op."""

@@ -1,0 +1,57 @@
+"""A device's constants for one row of the Work table, in the order that `wattir.roofline.kernel_cost` takes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wattir.device import Device
+from wattir.kinds import FLOATS
+
+ROW_CONSTANTS = (
+    "s_per_flop", "s_per_op", "s_per_byte", "s_per_cache_byte", "fixed_s",
+    "j_per_flop", "j_per_op", "j_per_byte", "j_per_cache_byte",
+    "static_w", "limit_w", "sharpness", "units", "cache_bytes", "hot_weights",
+    "tile_m", "tile_n", "small_m", "small_n", "small_rate", "wave_s", "ragged_rate",
+)  # fmt: skip
+
+MATH_OF_FAMILY = {"conv": "tf32", "conv3x3": "tf32", "stem": "tf32"}
+"""What fp32 becomes in these families by the frameworks' own defaults: PyTorch runs fp32 convolutions on TF32 tensor
+cores where there are any (`torch.backends.cudnn.allow_tf32`), and matrix products in true fp32."""
+
+
+UNTILED = frozenset({"depthwise"})
+"""Families whose products run on the vector units, in fp32 or at its rate, without tiles of a matrix unit to fill."""
+NO_TILES = (1.0, 1.0, 1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Constants of one row, and what they say of their origin."""
+
+    constants: tuple[float, ...]
+    math: str
+    measured: bool
+
+
+def row_of(
+    device: Device, family: str, wanted_math: str, *, strict_fp32: bool = False, hot_weights: bool = False
+) -> Row:
+    """The constants of a kernel of this family asked for in this math dtype; `strict_fp32` keeps fp32 off TF32."""
+    if wanted_math == "fp32" and not strict_fp32:
+        wanted_math = MATH_OF_FAMILY.get(family, wanted_math)
+    if family in UNTILED and wanted_math in FLOATS:
+        wanted_math = "fp32"
+    math = device.math(wanted_math)
+    found, measured = device.family(family, math)
+    c = device.coefficients
+    constants = (
+        1.0 / (device.flop_per_s[math] * found.compute_efficiency),
+        1.0 / (device.flop_per_s["fp32"] * 0.5 * found.compute_efficiency),
+        1.0 / (device.memory_bytes_per_s * found.memory_efficiency),
+        1.0 / (c.cache_bytes_per_s * found.memory_efficiency),
+        found.fixed_s,
+        device.j_per_flop(math), c.j_per_op, c.j_per_byte, c.j_per_cache_byte,
+        c.static_w, device.power_w, found.sharpness, device.units, device.cache_bytes, float(hot_weights),
+        *(NO_TILES if family in UNTILED else c.tiles), found.wave_s, found.ragged_rate,
+    )  # fmt: skip
+    return Row(constants, math, measured and math in c.j_per_flop)

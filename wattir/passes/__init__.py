@@ -1,0 +1,38 @@
+"""Passes: a Graph in, a Graph out, each legal by `wattir.graph_check`.
+
+`CANONICAL` runs for every runtime, then the runtime's own pipeline. A pass is one function and its place here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wattir.errors import InputError, suggestion
+from wattir.ir import Graph
+from wattir.passes.attention import recognise_attention
+from wattir.passes.batch_norm import fold_batch_norm
+from wattir.passes.cache import append_in_place, mark_caches
+from wattir.passes.fuse import fuse
+from wattir.passes.layout import drop_dead, drop_views, fold_transposes
+from wattir.passes.quantized import narrow_contractions
+
+Pass = Callable[[Graph], Graph]
+
+CANONICAL: tuple[Pass, ...] = (drop_dead, drop_views, mark_caches, fold_transposes, narrow_contractions, drop_dead)
+
+RUNTIMES: dict[str, tuple[Pass, ...]] = {
+    "eager": (),
+    "compiled": (recognise_attention, append_in_place, fold_batch_norm, fuse, drop_dead),
+}
+"""eager: one kernel per framework op. compiled: attention fused, caches written in place, batch norms folded into
+convolutions, pointwise ops and reductions fused into their neighbours."""
+
+
+def lower_to_kernels(graph: Graph, runtime: str) -> Graph:
+    """The graph of kernels that a runtime makes of a network."""
+    if runtime not in RUNTIMES:
+        known = ", ".join(RUNTIMES)
+        raise InputError(f"runtime {runtime!r}: not known; expected one of {known}{suggestion(runtime, RUNTIMES)}")
+    for step in (*CANONICAL, *RUNTIMES[runtime]):
+        graph = step(graph)
+    return graph

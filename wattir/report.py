@@ -1,0 +1,163 @@
+"""`Report`: what one estimate says, as an object, as JSON and as text for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wattir import __version__
+from wattir.costmodel import CostModel, cells_of, origin_of
+from wattir.dims import evaluate
+from wattir.interval import LEVEL
+from wattir.machine import Row
+from wattir.roofline import kernel_cost
+from wattir.work import Work
+
+ORIGINS = ("measured", "modelled", "unknown")
+BOUNDS = ("compute", "vector", "memory", "launch")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One kernel of a report. Joules, seconds, FLOP and bytes are totals over its `times` runs.
+
+    `bound` is the roof it hits: compute, vector, memory, launch, or power where the chip throttles at its limit.
+    `origin` is where its joules come from: measured, modelled or unknown.
+    """
+
+    name: str
+    kind: str
+    source_op: str
+    times: int
+    energy_j: float
+    time_s: float
+    flop: int
+    bytes: int
+    bound: str
+    known: bool
+    origin: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of the JSON contract, and `origin`."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True)
+class Report:
+    """An estimate for one setting. `totals` and `coverage` are described in `to_dict`."""
+
+    model: str
+    device: str
+    runtime: str
+    dtype: str | None
+    sizes: Mapping[str, int]
+    totals: Mapping[str, Any]
+    layers: tuple[Layer, ...]
+    coverage: Mapping[str, Any]
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object that ``wattir estimate --json`` prints.
+
+        `totals`: energy_j with its interval, time_s, power_w, flop (2 per multiply-add) with and without the causal
+        half, macs, vector_ops (additions, exponentials and the like outside contractions), params, bytes by stream,
+        kernels. `coverage`: shares of energy that are measured, modelled and unknown, and the unknown ops with counts.
+        """
+        return {
+            "wattir_version": __version__,
+            "model": self.model,
+            "device": self.device,
+            "runtime": self.runtime,
+            "dtype": self.dtype,
+            "sizes": dict(self.sizes),
+            "totals": dict(self.totals),
+            "layers": [layer.to_dict() for layer in self.layers],
+            "coverage": dict(self.coverage),
+            "warnings": list(self.warnings),
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=2)
+
+
+def make_report(model: CostModel, sizes: dict[str, int]) -> Report:
+    """The report of a cost model at checked sizes (`CostModel.bind`)."""
+    answer = model(**sizes)
+    pairs = list(zip(model.kernels, model.rows, strict=True))
+    layers = tuple(_layer(model, work, row, sizes) for work, row in pairs)
+    return Report(
+        model=model.graph.name,
+        device=model.device.id,
+        runtime=model.runtime,
+        dtype=model.dtype,
+        sizes=sizes,
+        totals={
+            "energy_j": answer.energy_j,
+            "energy_low_j": answer.energy_low_j,
+            "energy_high_j": answer.energy_high_j,
+            "interval_level": LEVEL,
+            "time_s": answer.time_s,
+            "power_w": answer.energy_j / answer.time_s if answer.time_s else 0.0,
+            **_work_totals(model, sizes),
+        },
+        layers=layers,
+        coverage=_coverage(layers),
+        warnings=(*model.graph.warnings, *_device_warnings(model)),
+    )
+
+
+def _layer(model: CostModel, work: Work, row: Row, sizes: dict[str, int]) -> Layer:
+    cells = [evaluate(cell, sizes) for cell in cells_of(work)]
+    times = evaluate(work.times, sizes)
+    seconds, joules, *roofs = kernel_cost(*cells, *row.constants)
+    return Layer(
+        work.name, work.kind, work.source, times, joules * times, seconds * times,
+        2 * evaluate(work.macs, sizes) * times, evaluate(work.bytes, sizes) * times,
+        _bound(model, seconds, joules, roofs), work.known, ORIGINS[origin_of(work, row)],
+    )  # fmt: skip
+
+
+def _bound(model: CostModel, seconds: float, joules: float, roofs: list[float]) -> str:
+    if seconds > 0 and joules / seconds >= model.device.power_w * 0.999:
+        return "power"
+    return BOUNDS[roofs.index(max(roofs))]
+
+
+def _work_totals(model: CostModel, sizes: dict[str, int]) -> dict[str, int]:
+    def total(*columns: str) -> int:
+        parts = (getattr(work, column) * work.times for work in model.kernels for column in columns)
+        return int(evaluate(sum(parts, start=0), sizes))
+
+    return {
+        "flop": 2 * total("macs"),
+        "flop_causal": 2 * total("macs_causal"),
+        "macs": total("macs"),
+        "vector_ops": total("ops", "special"),
+        "params": int(evaluate(model.graph.params, sizes)),
+        "weight_bytes": total("weight_bytes"),
+        "activation_bytes": total("in_bytes", "out_bytes"),
+        "state_bytes": total("state_bytes"),
+        "kernels": total("launches"),
+    }
+
+
+def _coverage(layers: tuple[Layer, ...]) -> dict[str, Any]:
+    whole = sum(layer.energy_j for layer in layers) or 1.0
+    shares = {o: sum(layer.energy_j for layer in layers if layer.origin == o) / whole for o in ORIGINS}
+    counts: dict[str, int] = {}
+    for layer in layers:
+        if not layer.known:
+            counts[layer.source_op] = counts.get(layer.source_op, 0) + 1
+    return {**shares, "unknown_ops": sorted(counts), "unknown_op_counts": counts}
+
+
+def _device_warnings(model: CostModel) -> list[str]:
+    device = model.device
+    if device.measured:
+        return []
+    return [f"{device.id}: no measurements of this machine; coefficients borrowed from {device.borrowed_from}"]
+
+

@@ -1,0 +1,53 @@
+"""Work: what one kernel asks of any machine, as formulas in the free dims."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wattir.dims import Size
+
+COLUMNS = (
+    "macs", "macs_causal", "m", "n", "k", "groups", "ops", "special",
+    "weight_bytes", "in_bytes", "out_bytes", "state_bytes", "link_bytes", "launches",
+)  # fmt: skip
+"""The numeric columns of `Work`, in the order of its fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One kernel's demand, per run; everything but the texts may be a formula.
+
+    `family` selects a machine's efficiencies, `math` is the dtype its multiply-adds run in. `macs`: multiply-adds of
+    contractions, two FLOP each; `macs_causal`: without the half that a causal mask throws away. `m, n, k, groups`: the
+    contraction as `groups` products of [m, k] by [k, n], or zeros. `ops`: additions and the like; `special`:
+    exponentials and the like. Bytes by stream: parameters, activations read, activations written, state (KV cache) read
+    and written, bytes sent to other devices. `times`: how often the kernel runs. `known` is False where no cost rule
+    applies and only the bytes are counted.
+    """
+
+    name: str
+    kind: str
+    source: str
+    family: str
+    math: str
+    times: Size
+    macs: Size = 0
+    macs_causal: Size = 0
+    m: Size = 0
+    n: Size = 0
+    k: Size = 0
+    groups: Size = 0
+    ops: Size = 0
+    special: Size = 0
+    weight_bytes: Size = 0
+    in_bytes: Size = 0
+    out_bytes: Size = 0
+    state_bytes: Size = 0
+    link_bytes: Size = 0
+    launches: Size = 1
+    known: bool = True
+
+    @property
+    def bytes(self) -> Size:
+        """All bytes that cross the device's memory in one run."""
+        return self.weight_bytes + self.in_bytes + self.out_bytes + self.state_bytes

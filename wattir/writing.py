@@ -1,0 +1,35 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from wattir.errors import InputError
+
+
+def write_whole(path: str, text: str) -> None:
+    """Writes a text file; what stood at `path` stays as it was if that fails. InputError says why it does."""
+    try:
+        _write(path, text)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"{path}: cannot be written ({reason}); expected a file in a folder you may write to"
+        ) from None
+
+
+def _write(path: str, text: str) -> None:
+    if os.path.islink(path) or (os.path.exists(path) and not os.path.isfile(path)):  # /dev/stdout is not to be replaced
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        return
+    partial = f"{path}.{os.getpid()}.part"
+    try:
+        with open(partial, "x", encoding="utf-8", newline="", errors="surrogateescape") as file:
+            file.write(text)
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial)
+        raise
