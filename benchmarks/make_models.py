@@ -95,7 +95,7 @@ def _strip(value: Any, onnx_ir: Any) -> None:
     """Puts a reference to external data in place of a tensor without data."""
     tensor = value.const_value
     raw = getattr(tensor, "raw", None)
-    if isinstance(raw, torch.Tensor) and raw.device.type == "meta" or tensor.nbytes > 4096:
+    if (isinstance(raw, torch.Tensor) and raw.device.type == "meta") or tensor.nbytes > 4096:
         value.const_value = onnx_ir.ExternalTensor(
             "weights.data", 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=value.name, base_dir=""
         )

@@ -46,5 +46,6 @@ def _foreign(model: Any) -> Any:
             return module.lower
     if isinstance(model, (str, os.PathLike)):
         known = ", ".join(sorted(BY_ENDING))
-        raise ModelFileError(f"{os.fspath(model)}: no frontend reads this file; expected an ending of {known} or .wattir")
+        path = os.fspath(model)
+        raise ModelFileError(f"{path}: no frontend reads this file; expected an ending of {known} or .wattir")
     raise UnsupportedError(f"{type(model).__module__}.{type(model).__qualname__}: no frontend for such an object")

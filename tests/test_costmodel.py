@@ -104,8 +104,8 @@ def test_the_json_object_has_the_promised_keys(model):
         found
     )
     assert {
-        "energy_j", "energy_low_j", "energy_high_j", "interval_level", "time_s", "power_w", "flop", "flop_causal", "macs",
-        "params", "weight_bytes", "activation_bytes", "state_bytes", "kernels",
+        "energy_j", "energy_low_j", "energy_high_j", "interval_level", "time_s", "power_w", "flop", "flop_causal",
+        "macs", "params", "weight_bytes", "activation_bytes", "state_bytes", "kernels",
     } <= set(found["totals"])  # fmt: skip
     assert {
         "name", "kind", "source_op", "times", "energy_j", "time_s", "flop", "bytes", "bound", "known",
@@ -185,9 +185,9 @@ def test_bad_sizes_are_refused_by_name(model, sizes, message):
 
 
 def test_unknown_runtime_and_precision_are_refused():
-    with pytest.raises(InputError, match="runtime 'compield'.*did you mean compiled"):
+    with pytest.raises(InputError, match=r"runtime 'compield'.*did you mean compiled"):
         wattir.compile(block(), device=MADE_UP, runtime="compield")
-    with pytest.raises(InputError, match="dtype 'bf61'.*did you mean bf16"):
+    with pytest.raises(InputError, match=r"dtype 'bf61'.*did you mean bf16"):
         wattir.compile(block(), device=MADE_UP, dtype="bf61")
 
 

@@ -57,8 +57,10 @@ def test_no_alias_means_two_machines():
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [
-        ("h100", "h100_sxm"), ("NVIDIA H100 80GB HBM3", "h100_sxm"), ("h100-sxm-80gb", "h100_sxm"), ("a100", "a100_sxm"),
-        ("NVIDIA A100-PCIE-40GB", "a100_pcie"), ("Tesla T4", "t4"), ("pi 5", "raspberry_pi_5"), ("2080ti", "rtx_2080_ti"),
+        ("h100", "h100_sxm"), ("NVIDIA H100 80GB HBM3", "h100_sxm"), ("h100-sxm-80gb", "h100_sxm"),
+        ("a100", "a100_sxm"),
+        ("NVIDIA A100-PCIE-40GB", "a100_pcie"), ("Tesla T4", "t4"), ("pi 5", "raspberry_pi_5"),
+        ("2080ti", "rtx_2080_ti"),
     ],
 )  # fmt: skip
 def test_machines_are_found_by_what_people_call_them(wanted, found):
@@ -67,7 +69,9 @@ def test_machines_are_found_by_what_people_call_them(wanted, found):
 
 @pytest.mark.parametrize(("wanted", "near"), [("h1000", "h100"), ("b20", "b200"), ("rasberry pi 5", "raspberrypi5")])
 def test_near_misses_are_suggested(wanted, near):
-    with pytest.raises(DeviceError, match=rf"--hw {wanted}: no such device; expected one of \d+ known ids.*did you mean.*{near}"):
+    with pytest.raises(
+        DeviceError, match=rf"--hw {wanted}: no such device; expected one of \d+ known ids.*did you mean.*{near}"
+    ):
         load_device(wanted)
 
 
@@ -143,7 +147,7 @@ def edited(old: str, new: str) -> str:
         (GOOD[: GOOD.index("[[fit]]")], "[[fit]]: no record"),
         (edited('date = "2026-11-20"\n', ""), "'date' is missing in the record of none"),
         (GOOD[: GOOD.index("[coefficients]")], "neither [coefficients] nor `relatives`"),
-        (edited("[coefficients.j_per_flop]\nbf16 = 0.6e-12\nfp32 = 4e-12\n", ""), "table 'j_per_flop' is missing or empty"),
+        (edited("[coefficients.j_per_flop]\nbf16 = 0.6e-12\nfp32 = 4e-12\n", ""), "'j_per_flop' is missing or empty"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_not_right_is_refused_with_the_place(text, said):
@@ -153,5 +157,5 @@ def test_a_file_that_is_not_right_is_refused_with_the_place(text, said):
 
 
 def test_a_file_that_is_absent_is_refused():
-    with pytest.raises(DeviceError, match="nowhere.toml: cannot be read"):
+    with pytest.raises(DeviceError, match=r"nowhere\.toml: cannot be read"):
         load_device("nowhere.toml")

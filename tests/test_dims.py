@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wattir.dim_text import parse
 from wattir.dims import (
     Dim,
     bounds,
@@ -17,7 +18,6 @@ from wattir.dims import (
     maximum,
     minimum,
     names,
-    parse,
     product,
     substitute,
     symbol,

@@ -97,7 +97,9 @@ def test_compiled_and_plain_formula_agree():
 
 def test_a_parameter_without_rows_stays_at_its_prior():
     rows = made_rows(60)
-    priors = priors_of(bare(), ["bf16", "fp8"], ["matmul", "pointwise"], {"j_per_flop fp8": Prior(3e-13, 0.3, 1e-15, 1e-9)})
+    priors = priors_of(
+        bare(), ["bf16", "fp8"], ["matmul", "pointwise"], {"j_per_flop fp8": Prior(3e-13, 0.3, 1e-15, 1e-9)}
+    )
     assert solve(bare(), rows, priors, TILES)["j_per_flop fp8"] == pytest.approx(3e-13, rel=1e-6)
 
 
@@ -123,9 +125,15 @@ def test_a_fit_never_sees_the_group_it_is_judged_on():
 
 def test_half_width_is_the_conformal_quantile():
     energy = np.array([0.1, -0.2, 0.3, -0.4, 0.5, 0.6, 0.7, 0.8, -0.9, np.nan])
-    errors = LeftOut(energy, energy, energy)
-    assert errors.half_width(np.ones(10, bool)) == 0.9  # rank ceil(10 * 0.9) = 9 of 9
-    assert errors.half_width(np.isnan(energy)) is None
+    errors, one_source = LeftOut(energy, energy, energy), np.zeros(10)
+    assert errors.half_width(np.ones(10, bool), one_source) == 0.9  # rank ceil(10 * 0.9) = 9 of 9
+    assert errors.half_width(np.isnan(energy), one_source) is None
+
+
+def test_a_small_source_counts_as_much_as_a_large_one_in_the_interval():
+    energy = np.concatenate([np.full(1000, 0.1), np.full(10, 0.5)])
+    source = np.concatenate([np.zeros(1000), np.ones(10)])
+    assert LeftOut(energy, energy, energy).half_width(np.ones(1010, bool), source) == 0.5
 
 
 def test_networks_sum_their_kernels_and_wait_for_the_host():

@@ -31,9 +31,9 @@ def evaluate_arrays(model: CostModel, sizes: Mapping[str, Any]) -> Answer:
     candidates = {name: column.ravel() for name, column in zip(columns, grid, strict=True)}
     check_sizes(model.graph, candidates)
     flat = np.array([column.ravel() for column in grid], dtype=np.float64)
-    sums = run_blocks(flat, *_arrays(model))
+    energy, time, squares, modelled, unknown = run_blocks(flat, *_arrays(model))
     host_ops = evaluate(model.host_ops, candidates)
-    answer = model.totals(*sums, host_ops, np)
+    answer = model.totals(energy, time, squares, modelled, unknown, host_ops, np)
     return Answer(*(np.reshape(getattr(answer, name), shape) for name in Answer.__slots__))
 
 

@@ -90,7 +90,7 @@ class CostModel:
         if missing:
             give = " ".join(f"--set {name}=VALUE" for name in missing)
             raise SizeError(f"{self.graph.name}: no value for size {', '.join(missing)}; give it with {give}")
-        whole = {name: int(value) for name, value in bound.items()}  # type: ignore[arg-type]
+        whole = {name: int(value) for name, value in bound.items()}
         check_sizes(self.graph, whole)
         return whole
 

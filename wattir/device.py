@@ -27,7 +27,8 @@ MATH_FALLBACK = {
 """Where a machine has no rate for a math dtype, it computes in this one."""
 
 FAMILY_FALLBACK = {
-    "depthwise": "conv", "stem": "conv", "conv3x3": "conv", "conv": "matmul", "attention": "matmul", "decode": "attention", "recurrent": "matmul",
+    "depthwise": "conv", "stem": "conv", "conv3x3": "conv", "conv": "matmul", "attention": "matmul",
+    "decode": "attention", "recurrent": "matmul",
     "softmax": "norm", "norm": "pointwise", "reduction": "pointwise", "pooling": "pointwise", "resize": "pointwise",
     "quantize": "pointwise", "copy": "pointwise", "gather": "copy", "scatter": "gather", "random": "pointwise",
     "sort": "pointwise", "fft": "pointwise", "scan": "pointwise", "collective": "pointwise", "host": "pointwise",

@@ -18,37 +18,11 @@ from typing import Any, TypeAlias, Union
 from weakref import WeakValueDictionary
 
 from wattir.errors import SizeError
+from wattir.polynomial import FUNCTIONS, Atom, Monomial, Terms, add_terms, divide_terms, multiply_terms
 
 Size: TypeAlias = Union[int, "Dim"]
-_Monomial: TypeAlias = tuple[tuple["Atom", int], ...]
-_Terms: TypeAlias = tuple[tuple[_Monomial, int], ...]
-_MAX_TERMS = 200  # a product of long sums would explode; past this the product is refused
 
-_interned: WeakValueDictionary[Any, Any] = WeakValueDictionary()
-
-
-class Atom:
-    """A free name (``op == ""``, one text argument) or a function of two sizes (``// % min max``). Interned."""
-
-    __slots__ = ("__weakref__", "_key", "args", "op")
-    op: str
-    args: tuple[Any, ...]
-
-    def __new__(cls, op: str, *args: Any) -> Atom:
-        found = _interned.get((op, args))
-        if found is not None:
-            return found  # type: ignore[no-any-return]
-        self = super().__new__(cls)
-        self.op, self.args = op, args
-        self._key = (0, args[0]) if op == "" else (1, _atom_text(self))
-        _interned[(op, args)] = self
-        return self
-
-    def __lt__(self, other: Atom) -> bool:
-        return self._key < other._key
-
-    def __reduce__(self) -> Any:
-        return Atom, (self.op, *self.args)
+_interned: WeakValueDictionary[Terms, Dim] = WeakValueDictionary()
 
 
 class Dim:
@@ -58,12 +32,12 @@ class Dim:
     """
 
     __slots__ = ("__weakref__", "terms")
-    terms: _Terms
+    terms: Terms
 
-    def __new__(cls, terms: _Terms) -> Dim:
+    def __new__(cls, terms: Terms) -> Dim:
         found = _interned.get(terms)
         if found is not None:
-            return found  # type: ignore[no-any-return]
+            return found
         self = super().__new__(cls)
         self.terms = terms
         _interned[terms] = self
@@ -73,10 +47,10 @@ class Dim:
         return Dim, (self.terms,)
 
     def __add__(self, other: Size) -> Size:
-        return _make(_sum(_terms(self), _terms(other))) if _is_size(other) else NotImplemented
+        return _make(add_terms(_terms(self), _terms(other))) if _is_size(other) else NotImplemented
 
     def __mul__(self, other: Size) -> Size:
-        return _make(_product(_terms(self), _terms(other))) if _is_size(other) else NotImplemented
+        return _make(multiply_terms(_terms(self), _terms(other))) if _is_size(other) else NotImplemented
 
     def __neg__(self) -> Size:
         return self * -1
@@ -120,7 +94,7 @@ def symbol(name: str) -> Dim:
     clean = re.sub(r"[^A-Za-z0-9_.]", "_", name)
     if not re.match(r"[A-Za-z_]", clean):
         clean = "_" + clean
-    if clean in _FUNCTIONS:
+    if clean in FUNCTIONS:
         clean += "_"
     return Dim((((((Atom("", clean)), 1),), 1),))
 
@@ -149,7 +123,7 @@ def exact_div(a: Size, b: Size) -> Size | None:
     """`a / b` where b divides a as a polynomial, else None."""
     if isinstance(a, int) and isinstance(b, int):
         return a // b if b and a % b == 0 else None
-    quotient = _divide(_terms(a), _terms(b))
+    quotient = divide_terms(_terms(a), _terms(b))
     return None if quotient is None else _make(quotient)
 
 
@@ -190,100 +164,25 @@ def bounds(size: Size) -> tuple[int, float]:
     return (int(low) if low > -math.inf else -(2**63)), high
 
 
-def parse(text: str) -> Size:
-    """The size that `str` printed: integers, names, ``+ - * //``, ``%``, brackets, ``min(a, b)``, ``max(a, b)``."""
-    tokens = re.findall(r"\d+|[A-Za-z_][A-Za-z0-9_.]*|//|[-+*%(),]|\S", text)
-    tokens.append("")
-    position = [0]
-    size = _parse_sum(tokens, position, text)
-    if tokens[position[0]] != "":
-        raise SizeError(f"size formula {text!r}: unexpected {tokens[position[0]]!r}; expected the end")
-    return size
-
-
 # ---- normal form --------------------------------------------------------------------------------------------------
-
-_FUNCTIONS = ("min", "max")
 
 
 def _is_size(value: Any) -> bool:
     return isinstance(value, (int, Dim))
 
 
-def _terms(size: Size) -> _Terms:
+def _terms(size: Size) -> Terms:
     if isinstance(size, Dim):
         return size.terms
     return (((), int(size)),) if size else ()
 
 
-def _make(terms: _Terms) -> Size:
+def _make(terms: Terms) -> Size:
     if not terms:
         return 0
     if len(terms) == 1 and terms[0][0] == ():
         return terms[0][1]
     return Dim(terms)
-
-
-def _sorted_terms(terms: dict[_Monomial, int]) -> _Terms:
-    kept = [(monomial, c) for monomial, c in terms.items() if c]
-    return tuple(sorted(kept, key=_order, reverse=True))
-
-
-def _order(term: tuple[_Monomial, int]) -> Any:
-    monomial = term[0]
-    return sum(power for _, power in monomial), [(atom._key, power) for atom, power in monomial]
-
-
-def _sum(a: _Terms, b: _Terms) -> _Terms:
-    total = dict(a)
-    for monomial, coefficient in b:
-        total[monomial] = total.get(monomial, 0) + coefficient
-    return _sorted_terms(total)
-
-
-def _product(a: _Terms, b: _Terms) -> _Terms:
-    if len(a) * len(b) > _MAX_TERMS * _MAX_TERMS:
-        raise SizeError(f"size formula with {len(a)} times {len(b)} terms; expected at most {_MAX_TERMS} each")
-    total: dict[_Monomial, int] = {}
-    for left, left_coefficient in a:
-        for right, right_coefficient in b:
-            monomial = _times(left, right)
-            total[monomial] = total.get(monomial, 0) + left_coefficient * right_coefficient
-    return _sorted_terms(total)
-
-
-def _times(a: _Monomial, b: _Monomial) -> _Monomial:
-    powers = dict(a)
-    for atom, power in b:
-        powers[atom] = powers.get(atom, 0) + power
-    return tuple(sorted(powers.items()))
-
-
-def _without(a: _Monomial, b: _Monomial) -> _Monomial | None:
-    powers = dict(a)
-    for atom, power in b:
-        powers[atom] = powers.get(atom, 0) - power
-        if powers[atom] < 0:
-            return None
-    return tuple((atom, power) for atom, power in sorted(powers.items()) if power)
-
-
-def _divide(a: _Terms, b: _Terms) -> _Terms | None:
-    """Long division of polynomials by leading terms; None unless the remainder is zero."""
-    if not b:
-        return None
-    lead, lead_coefficient = b[0]
-    quotient: _Terms = ()
-    for _ in range(_MAX_TERMS):
-        if not a:
-            return quotient
-        monomial = _without(a[0][0], lead)
-        if monomial is None or a[0][1] % lead_coefficient:
-            return None
-        step: _Terms = ((monomial, a[0][1] // lead_coefficient),)
-        quotient = _sum(quotient, step)
-        a = _sum(a, tuple((m, -c) for m, c in _product(step, b)))
-    return None
 
 
 def _floordiv(a: Size, b: Size) -> Size:
@@ -317,9 +216,10 @@ def _mod(a: Size, b: Size) -> Size:
     return _atom("%", a, b)
 
 
-def _split(a: Size, b: int) -> tuple[_Terms, _Terms]:
+def _split(a: Size, b: int) -> tuple[Terms, Terms]:
     """The terms of `a` whose coefficients `b` divides, divided by it, and the others (a constant leaves its rest)."""
-    whole, rest = [], []
+    whole: list[tuple[Monomial, int]] = []
+    rest: list[tuple[Monomial, int]] = []
     for monomial, coefficient in _terms(a):
         if coefficient % b == 0:
             whole.append((monomial, coefficient // b))
@@ -351,21 +251,21 @@ def _has_inside(outer: Size, other: Size) -> bool:
     if isinstance(outer, int) or len(outer.terms) != 1 or outer.terms[0][1] != 1 or len(outer.terms[0][0]) != 1:
         return False
     atom, power = outer.terms[0][0][0]
-    return power == 1 and atom.op in _FUNCTIONS and other in atom.args
+    return power == 1 and atom.op in FUNCTIONS and other in atom.args
 
 
 def _atom(op: str, a: Size, b: Size) -> Dim:
     return Dim(((((Atom(op, a, b), 1),), 1),))
 
 
-def _atoms(terms: _Terms) -> Iterator[Atom]:
+def _atoms(terms: Terms) -> Iterator[Atom]:
     return (atom for monomial, _ in terms for atom, _ in monomial)
 
 
 # ---- values, bounds, text -----------------------------------------------------------------------------------------
 
 
-def _monomial_value(monomial: _Monomial, coefficient: int, sizes: Mapping[str, Any]) -> Any:
+def _monomial_value(monomial: Monomial, coefficient: int, sizes: Mapping[str, Any]) -> Any:
     value: Any = coefficient
     for atom, power in monomial:
         value = value * _atom_value(atom, sizes) ** power
@@ -393,7 +293,7 @@ def _apply(op: str, a: Any, b: Any) -> Any:
     return np.minimum(a, b) if op == "min" else np.maximum(a, b)
 
 
-def _monomial_bounds(monomial: _Monomial) -> tuple[float, float]:
+def _monomial_bounds(monomial: Monomial) -> tuple[float, float]:
     low: float = 1
     high: float = 1
     for atom, power in monomial:
@@ -420,75 +320,11 @@ def _atom_bounds(atom: Atom) -> tuple[float, float]:
     return low, (a_high if a_high == math.inf else a_high // b_low)
 
 
-def _text(terms: _Terms) -> str:
+def _text(terms: Terms) -> str:
     parts = []
     for monomial, coefficient in terms:
         factors = [str(abs(coefficient))] if abs(coefficient) != 1 or not monomial else []
-        factors += [_atom_text(atom) for atom, power in monomial for _ in range(power)]
+        factors += [str(atom) for atom, power in monomial for _ in range(power)]
         parts.append((" - " if coefficient < 0 else " + ") + "*".join(factors))
     text = "".join(parts)
     return text[3:] if text.startswith(" + ") else "-" + text[3:]
-
-
-def _atom_text(atom: Atom) -> str:
-    if atom.op == "":
-        return str(atom.args[0])
-    a, b = atom.args
-    if atom.op in _FUNCTIONS:
-        return f"{atom.op}({a}, {b})"
-    return f"(({a}){atom.op}({b}))"
-
-
-# ---- parsing ------------------------------------------------------------------------------------------------------
-
-
-def _parse_sum(tokens: list[str], at: list[int], text: str) -> Size:
-    size = _parse_product(tokens, at, text)
-    while tokens[at[0]] in ("+", "-"):
-        sign = 1 if tokens[at[0]] == "+" else -1
-        at[0] += 1
-        size = size + sign * _parse_product(tokens, at, text)
-    return size
-
-
-def _parse_product(tokens: list[str], at: list[int], text: str) -> Size:
-    size = _parse_one(tokens, at, text)
-    while tokens[at[0]] in ("*", "//", "%"):
-        op = tokens[at[0]]
-        at[0] += 1
-        right = _parse_one(tokens, at, text)
-        size = size * right if op == "*" else (_floordiv(size, right) if op == "//" else _mod(size, right))
-    return size
-
-
-def _parse_one(tokens: list[str], at: list[int], text: str) -> Size:
-    token = tokens[at[0]]
-    at[0] += 1
-    if token == "-":
-        return -_parse_one(tokens, at, text)
-    if token.isdigit():
-        return int(token)
-    if token == "(":
-        size = _parse_sum(tokens, at, text)
-        _expect(tokens, at, ")", text)
-        return size
-    if token in _FUNCTIONS:
-        return _parse_call(token, tokens, at, text)
-    if re.match(r"[A-Za-z_]", token):
-        return symbol(token)
-    raise SizeError(f"size formula {text!r}: unexpected {token or 'end'!r}; expected a number, a name or a bracket")
-
-
-def _parse_call(op: str, tokens: list[str], at: list[int], text: str) -> Size:
-    _expect(tokens, at, "(", text)
-    a = _parse_sum(tokens, at, text)
-    _expect(tokens, at, ",", text)
-    b = _parse_sum(tokens, at, text)
-    _expect(tokens, at, ")", text)
-    return _extreme(op, a, b)
-
-
-def _expect(tokens: list[str], at: list[int], token: str, text: str) -> None:
-    if tokens[at[0]] != token:
-        raise SizeError(f"size formula {text!r}: expected {token!r}, found {tokens[at[0]] or 'the end'!r}")
-    at[0] += 1

@@ -22,7 +22,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
-from wattir.dims import Size, parse
+from wattir.dim_text import parse
+from wattir.dims import Size
 from wattir.errors import ModelFileError, WattirError
 from wattir.ir import Graph, Op, Tensor
 from wattir.kinds import DTYPE_BYTES, KINDS, ROLES
@@ -96,7 +97,9 @@ class _Reader:
 
     def __init__(self, where: str) -> None:
         self.where, self.number = where, 0
-        self.name, self.params, self.batch = "", 0, None
+        self.name = ""
+        self.params: Size = 0
+        self.batch: str | None = None
         self.sizes: dict[str, int | None] = {}
         self.tensors: dict[str, Tensor] = {}
         self.ops: list[Op] = []
@@ -107,14 +110,12 @@ class _Reader:
     def read(self, number: int, line: str) -> None:
         self.number = number
         word, _, rest = line.partition(" ")
-        method = _LINES.get(word)
+        made = word.startswith("%") or (word in ROLES and " = " in rest)  # an op may write state
+        method = _Reader.op if made else _LINES.get(word)
         try:
-            if method is not None:
-                method(self, rest)
-            elif " = " in line:
-                self.op(line)
-            else:
+            if method is None:
                 raise self.wrong(line, "a line of a graph")
+            method(self, line if made else rest)
         except ModelFileError:
             raise
         except (WattirError, ValueError, RecursionError) as error:

@@ -5,6 +5,7 @@ Every size may be an int or a formula (`wattir.dims`), so one layer with free na
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from wattir.dims import Size
@@ -143,7 +144,7 @@ def gather(rows: Size, length: Size, indices: Size, dtype: str = "bf16") -> Grap
     return _layer("gather", dtype, tensors, (indices, length), function="embedding")
 
 
-def _layer(kind: str, dtype: str, tensors: dict[str, tuple[Shape, str]], out: Shape, **attrs: Any) -> Graph:
+def _layer(kind: str, dtype: str, tensors: Mapping[str, tuple[Shape, str]], out: Shape, **attrs: Any) -> Graph:
     builder = GraphBuilder(kind)
     for name, (shape, role) in tensors.items():
         builder.tensor(name, shape, "int64" if name == "ids" else dtype, role)

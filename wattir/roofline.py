@@ -90,7 +90,7 @@ def slowdown(seconds: float, dynamic_j: float, static_w: float, limit_w: float) 
 
 
 ALIGNED = 8.0
-"""Rows of 16 bit elements that are no multiple of this cannot be fetched in 16 byte pieces: `ragged_rate` of the rate."""
+"""Rows of 16 bit elements that are no multiple of this cannot be fetched 16 bytes at a time: `ragged_rate`."""
 
 SPLIT_DEPTH = 3000.0
 """The least inner dimension of one piece of a split product: shorter pieces cost more to add up than they save."""

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wattir.dims import Atom, Dim, Size
+from wattir.dims import Dim, Size
+from wattir.polynomial import Atom
 
 ADD, MULTIPLY, FLOOR_DIVIDE, MODULO, MINIMUM, MAXIMUM = range(6)
 OPS = {"+": ADD, "*": MULTIPLY, "//": FLOOR_DIVIDE, "%": MODULO, "min": MINIMUM, "max": MAXIMUM}

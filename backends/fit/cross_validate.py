@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wattir.backends.fit.model import predict
-from wattir.backends.fit.rows import Array, Rows
-from wattir.backends.fit.solve import energy_given_time
 from wattir.device import Device
+
+from .model import predict
+from .rows import Array, Rows
+from .solve import energy_given_time
 
 Fit = Callable[[Rows], Device]
 
@@ -33,13 +34,20 @@ class LeftOut:
         found = {name: np.abs(np.expm1(column[mask & np.isfinite(column)])) for name, column in columns.items()}
         return {name: round(float(np.median(errors)), 4) for name, errors in found.items() if len(errors)}
 
-    def half_width(self, mask: Array, level: float = 0.9) -> float | None:
-        """The quantile of the absolute log error of energy, with split conformal's correction for few samples."""
-        errors = np.sort(np.abs(self.energy[mask & np.isfinite(self.energy)]))
-        if not len(errors):
+    def half_width(self, mask: Array, source: Array, level: float = 0.9) -> float | None:
+        """The quantile of the absolute log error of energy, with split conformal's correction for few samples.
+
+        Every source counts the same, however many samples it has.
+        """
+        kept = np.flatnonzero(mask & np.isfinite(self.energy))
+        if not len(kept):
             return None
-        rank = min(int(np.ceil((len(errors) + 1) * level)), len(errors))
-        return float(errors[rank - 1])
+        _, which, counts = np.unique(source[kept], return_inverse=True, return_counts=True)
+        errors, shares = np.abs(self.energy[kept]), 1.0 / (counts[which] * len(counts))
+        order = np.argsort(errors)
+        wanted = min(level * (1.0 + 1.0 / len(kept)), 1.0)
+        at = int(np.searchsorted(np.cumsum(shares[order]), wanted - 1e-9))
+        return float(errors[order][min(at, len(kept) - 1)])
 
 
 def fold_of(groups: Array, folds: int) -> Array:

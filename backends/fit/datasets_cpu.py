@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from wattir import layers
-from wattir.backends.fit.rows import Rows, joined, network_rows
 from wattir.costs import tabulate
 from wattir.ir import Graph
 from wattir.work import Work
+
+from .rows import Rows, joined, network_rows
 
 Row = Any
 
@@ -114,7 +115,13 @@ def nas_bench_201(folder: str, framework: str) -> Rows:
     rows = network_rows(
         works, time_s=table.latency_s, energy_j=table.energy_j, group=table.arch_idx.astype(str), label="network"
     )
-    return replace(rows, dropped={"isomorphic copies": int(copies.sum()), "under 0.1 ms or without a way to the output": int(short.sum())})
+    return replace(
+        rows,
+        dropped={
+            "isomorphic copies": int(copies.sum()),
+            "under 0.1 ms or without a way to the output": int(short.sum()),
+        },
+    )
 
 
 def network(arch: str, task: str) -> tuple[Work, ...]:

@@ -1,4 +1,4 @@
-"""BERT-like models and their primitives on two desktop GPUs: the set ``irene_transformers``; joules of the GPU's sensor.
+"""BERT-like models and their primitives on two desktop GPUs: the set ``irene_transformers``; the GPU sensor's joules.
 
 The set copies one measurement to all layers of a shape: one is kept. All models have 768 features and 12 heads, so that
 sizes follow from the FLOP. Only the primitives and the whole models are used.
@@ -11,10 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from wattir import layers
-from wattir.backends.fit.rows import Rows, joined, network_rows
 from wattir.costs import tabulate
 from wattir.ir import Graph
 from wattir.work import Work
+
+from .rows import Rows, joined, launches, network_rows
 
 FEATURES, HEADS, VOCABULARY = 768, 12, 30522
 BLOCKS = {"bert-base-uncased": 12, "roberta-base": 12, "distilbert-base-uncased": 6}
@@ -44,7 +45,7 @@ def models(folder: str, name: str) -> Rows:
     return network_rows(
         works, time_s=once.latency_s, energy_j=once.gpu_energy_j,
         group=[f"encoder of {BLOCKS[model]} blocks" for model in once.model_id], label="network",
-        host_ops=[float(sum(work.times for work in table)) for table in works],
+        host_ops=[launches(table) for table in works],
     )  # fmt: skip
 
 
@@ -62,7 +63,8 @@ def _primitive(row: Any) -> Graph:
     rows, points = batch * length, batch * length * FEATURES
     if row.layer_kind == "Linear":
         wide = round(row.flops / (2 * rows * FEATURES))
-        return layers.matmul(*((rows, wide) if wide >= FEATURES else (batch, FEATURES)), FEATURES, "fp32")
+        m, n = (rows, wide) if wide >= FEATURES else (batch, FEATURES)  # the pooler sees one token of each
+        return layers.matmul(m, n, FEATURES, "fp32")
     if row.layer_kind == "MatMul":
         return layers.matmul(length, length, FEATURES // HEADS, "fp32", groups=batch * HEADS, weight=False)
     if row.layer_kind == "Softmax":

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from wattir import layers
-from wattir.backends.fit.rows import Array, Rows, joined, layer_rows, together
 from wattir.dims import symbol
+
+from .rows import Array, Rows, joined, layer_rows, together
 
 COPIES = 6
 """Copies of a product's weights that its replay rotates."""
@@ -110,7 +111,9 @@ def _attention_part(table: Any, math: str, context: bool) -> Rows:
         graph, sizes, time_s=table.time_s, energy_j=table.energy_j, label="context" if context else "decode",
         group=joined(table, "num_heads", "num_key_value_heads", "head_dim", "batch_size"),
     )  # fmt: skip
-    held = rows.work[:, 9] <= (0.0 if context else CACHE_HELD_BYTES)  # the one cache is read again and again: as activations are
+    held = rows.work[:, 9] <= (
+        0.0 if context else CACHE_HELD_BYTES
+    )  # the one cache is read again and again: as activations are
     rows.work[:, 8] += np.where(held, rows.work[:, 9], 0.0)
     rows.work[:, 9] = np.where(held, 0.0, rows.work[:, 9])
     return rows.without(_common_traps(table, rows))
@@ -144,6 +147,4 @@ def _common_traps(table: Any, rows: Rows) -> dict[str, Array]:
 
 def _none(math: str) -> Rows:
     empty = np.zeros(0)
-    return layer_rows(
-        layers.matmul(symbol("m"), 1, 1, math), {"m": empty}, time_s=empty, energy_j=empty, group=empty
-    )
+    return layer_rows(layers.matmul(symbol("m"), 1, 1, math), {"m": empty}, time_s=empty, energy_j=empty, group=empty)

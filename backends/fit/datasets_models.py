@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from wattir import layers
-from wattir.backends.fit.rows import Rows, network_rows
 from wattir.costs import tabulate
 from wattir.ir import Graph
 from wattir.work import Work
+
+from .rows import Rows, launches, network_rows
 
 TRAIL = re.compile(r"(_modeprefill)?(_attneager)?(_freq\d+)?(_iter\d+)?(\.csv|\.json)$")
 ONE_OPERAND = ("scalar_add", "scalar_mul", "unspecified_scalar", "relu", "tanh", "gelu", "silu")
@@ -44,7 +45,7 @@ def whole_models(folder: str, which: str, peak_flop_per_s: float) -> Rows:
     kept = table[has]
     rows = network_rows(
         works, time_s=kept.latency_ms * 1e-3, energy_j=kept.energy_j, group=kept.family, label="network",
-        host_ops=[float(sum(work.times for work in table)) for table in works],
+        host_ops=[launches(table) for table in works],
     )  # fmt: skip
     flop = np.bincount(rows.sample, 2.0 * rows.work[:, 0] * rows.times, rows.samples)
     rows = rows.without({"failed run: more FLOP/s than the peak": flop / rows.time_s > peak_flop_per_s})
@@ -62,7 +63,8 @@ def kernel_list(path: str, dtype: str) -> tuple[Work, ...]:
         kernels = [json.dumps([size, kind], sort_keys=True) for size, kind in json.load(file)]
     found: list[Work] = []
     for text in dict.fromkeys(kernels):
-        graph = _graph(*json.loads(text), dtype)
+        size, kind = json.loads(text)
+        graph = _graph(size, kind, dtype)
         if graph is not None:
             found += [replace(work, times=kernels.count(text)) for work in tabulate(graph)]
     return tuple(found)

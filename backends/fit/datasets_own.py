@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 
 from wattir import layers
-from wattir.backends.fit.rows import Rows, joined, network_rows
 from wattir.costs import tabulate
 from wattir.ir import Graph
 from wattir.work import Work
 
+from .rows import Rows, joined, network_rows
+
 Row = Any
 SIZES = (
     "m", "n", "k", "batch_count", "n_batch", "c_in", "c_out", "depth", "h", "w", "kernel_d", "kernel_h", "kernel_w",
-    "stride", "pad", "dilation", "groups", "b", "s_q", "s_kv", "heads", "kv_heads", "head_dim", "causal", "rows", "cols",
-    "elements", "operands", "fused", "table_rows", "indices", "hidden", "layers", "cold",
+    "stride", "pad", "dilation", "groups", "b", "s_q", "s_kv", "heads", "kv_heads", "head_dim", "causal", "rows",
+    "cols", "elements", "operands", "fused", "table_rows", "indices", "hidden", "layers", "cold",
 )  # fmt: skip
 GROUPED_BY = {
     "gemm": ("kind", "n", "k"),

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from wattir import layers
-from wattir.backends.fit.rows import Array, Rows, network_rows
 from wattir.costs import tabulate
 from wattir.ir import Graph
 from wattir.work import Work
+
+from .rows import Array, Rows, network_rows
 
 Shape = tuple[int, ...]
 CALL = re.compile(r"(\w+)\((.*)\)$", re.DOTALL)
@@ -73,7 +74,9 @@ def _model_works(inside: Any, outs: dict[tuple[str, str], str], precision: str) 
 def _out_shapes(folder: str) -> dict[tuple[str, str], str]:
     import pandas as pd
 
-    table = pd.read_csv(os.path.join(folder, "data.csv"), usecols=["layer", "in_shape", "out_shape"], dtype=str).dropna()
+    table = pd.read_csv(
+        os.path.join(folder, "data.csv"), usecols=["layer", "in_shape", "out_shape"], dtype=str
+    ).dropna()
     return {(layer, shape): out for layer, shape, out in table.itertuples(index=False)}
 
 
@@ -117,7 +120,11 @@ def _works(layer: str, in_shape: str, out_shape: str, precision: str) -> list[Wo
 def _in_math(work: Work, precision: str) -> Work:
     from dataclasses import replace
 
-    return replace(work, math="tf32") if precision == "tf32" and work.kind == "conv" and work.family != "depthwise" else work
+    return (
+        replace(work, math="tf32")
+        if precision == "tf32" and work.kind == "conv" and work.family != "depthwise"
+        else work
+    )
 
 
 def _call(layer: str) -> tuple[str, list[Any], dict[str, Any]]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from wattir.backends.engine import formula
-from wattir.backends.fit.rows import Array, Rows
 from wattir.device import Device
 from wattir.machine import ROW_CONSTANTS, row_of
+
+from .rows import Array, Rows
 
 HOT = ROW_CONSTANTS.index("hot_weights")
 
@@ -35,7 +36,7 @@ def predict(device: Device, rows: Rows) -> tuple[Array, Array]:
 def _loop() -> Any:
     from numba import njit
 
-    cost, hot_column = formula(), HOT
+    cost, hot_column = import_module("wattir.backends.engine").formula(), HOT
 
     @njit
     def loop(work: Any, constants: Any, kind: Any, hot: Any, seconds: Any, joules: Any) -> None:

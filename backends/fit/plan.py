@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from wattir.backends.fit.cross_validate import LeftOut, left_out
-from wattir.backends.fit.priors import limits_of, priors_from, priors_of
-from wattir.backends.fit.rows import Array, Rows, thinned, together
-from wattir.backends.fit.solve import Prior, log_residuals, solve, with_values
-from wattir.backends.fit.write import with_fit, without_fit
 from wattir.device import Device, device_folder, device_from_text
+
+from .cross_validate import LeftOut, left_out
+from .priors import limits_of, priors_from, priors_of
+from .rows import Array, Rows, thinned, together
+from .solve import Prior, log_residuals, solve, with_values
+from .write import with_fit, without_fit
 
 DATE = "2026-11-20"
 NETWORK = "network"
@@ -88,10 +89,13 @@ def run(plan: Plan, text: str, where: str, data: str, say: Callable[[str], None]
     index = np.repeat(np.arange(len(parts)), [part.samples for _, part in parts])
     families, maths = informed(plan, rows)
     given = {**_lent(plan, text, where), **plan.given}
-    priors = priors_of(device, maths, families, {name: given[name] for name in given if _applies(name, maths, families)})
+    priors = priors_of(
+        device, maths, families, {name: given[name] for name in given if _applies(name, maths, families)}
+    )
     fitted = fit_and_validate(plan, device, priors, rows, index, say)
     records = [
-        _record(source, i, whole, fitted, plan) for i, (source, (whole, _)) in enumerate(zip(sources, parts, strict=True))
+        _record(source, i, whole, fitted, plan)
+        for i, (source, (whole, _)) in enumerate(zip(sources, parts, strict=True))
     ]
     return with_fit(text, fitted.device.coefficients, _interval(sources, fitted), records)
 
@@ -198,7 +202,7 @@ def _record(source: Source, index: int, whole: Rows, fitted: Fitted, plan: Plan)
 
 def _interval(sources: Sequence[Source], fitted: Fitted) -> dict[str, Any]:
     network = np.isin(fitted.source, [i for i, source in enumerate(sources) if source.network])
-    layer, whole = fitted.errors.half_width(~network), fitted.errors.half_width(network)
+    layer, whole = (fitted.errors.half_width(mask, fitted.source) for mask in (~network, network))
     if layer is None and whole is None:
         time = np.quantile(np.abs(fitted.errors.time), 0.9)
         return {
@@ -206,7 +210,7 @@ def _interval(sources: Sequence[Source], fitted: Fitted) -> dict[str, Any]:
             "source": f"90 % quantile of the left-out rows' log error of time, plus {BORROWED_ENERGY} for energies "
             "that were borrowed; network: half of the former, as errors of layers partly cancel",
         }  # fmt: skip
-    said = "90 % quantile of |log E - log E_hat| over rows whose groups were left out whole"
+    said = "90 % quantile of |log E - log E_hat| over rows whose groups were left out whole, all sets counting the same"
     if layer is None:
         layer, rule = 2.0 * (whole or 0.0), "layer: twice that of networks (no layers measured)"
     elif whole is None:

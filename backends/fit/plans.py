@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from wattir.backends.fit import datasets_cpu as cpu
-from wattir.backends.fit import datasets_irene as irene
-from wattir.backends.fit import datasets_kernels as kernels
-from wattir.backends.fit import datasets_models as models
-from wattir.backends.fit import datasets_own as own
-from wattir.backends.fit import datasets_torch as torch
-from wattir.backends.fit.plan import Plan, Source, fixed
-from wattir.backends.fit.solve import Prior
+from . import datasets_cpu as cpu
+from . import datasets_irene as irene
+from . import datasets_kernels as kernels
+from . import datasets_models as models
+from . import datasets_own as own
+from . import datasets_torch as torch
+from .plan import Plan, Source, fixed
+from .solve import Prior
 
 GPU_TILES = ((256.0, 128.0, 64.0, 64.0, 0.7), (256.0, 256.0, 128.0, 64.0, 0.7), (128.0, 128.0, 64.0, 64.0, 0.7))
 
@@ -69,7 +69,7 @@ def _irene_sources(name: str) -> tuple[Source, ...]:
         Source(f"{folder}: primitives, {name}", folder, partial(irene.primitives, name=name), families,
                "kind, batch and length"),
         Source(f"{folder}: models, {name}", folder, partial(irene.models, name=name), (*families, "pointwise", "copy"),
-               "depth of the encoder", network=True, note="Primitives of the same widths remain when a model is left out."),
+               "depth of the encoder", network=True, note="Primitives of these widths remain among the rows."),
     )  # fmt: skip
 
 
@@ -88,6 +88,8 @@ OWN_FAMILIES = ("conv", "conv3x3", "stem", "depthwise", "norm", "softmax", "poin
 IRENE_FAMILIES = ("matmul", "norm", "pointwise", "softmax", "gather")
 CORE_TILES = ((8.0, 16.0, 4.0, 16.0, 0.9),)
 EAGER = {"host_op_s": Prior(2.5e-5, 0.5, 1e-7, 1e-3)}
+RAGGED = {"matmul ragged_rate": fixed(0.146)}
+"""As fitted for h200_sxm on first-party layers: all sizes of kernels_power and kernels_latency are multiples of 8."""
 HOST = fixed(1.6e-5)
 """`host_op_s` where no eager rows are: as fitted for h100_sxm on whole_models_eager."""
 LAYERWISE = {"host_op_s": Prior(1e-5, 0.5, 1e-7, 1e-3)}
@@ -106,7 +108,7 @@ _SERVER = (
         (*_kernel_sources("kernels_latency", "h100_sxm", ("bf16", "fp8")),
          _eager_source("h100", 989e12, "At a locked 1830 MHz.")),
         (*KERNEL_FAMILIES, "matmul.fp8", "norm", "pointwise", "softmax"), ("bf16", "fp8", "fp32"), GPU_TILES[:1],
-        {**EAGER, "static_w": fixed(118.22)}, energies_from="h200_sxm", energy_spread=0.3,
+        {**EAGER, **RAGGED, "static_w": fixed(118.22)}, energies_from="h200_sxm", energy_spread=0.3,
         note="Energies of fp8 from h200_sxm, of the rest from the whole models.",
     ),
     Plan(
@@ -122,7 +124,7 @@ _SERVER = (
     Plan(
         "b200_sxm", _kernel_sources("kernels_power", "b200_sxm", ("bf16", "fp8", "fp4")),
         (*KERNEL_FAMILIES, "matmul.fp8", "matmul.fp4"), ("bf16", "fp8", "fp4"), GPU_TILES[1:2],
-        {"static_w": fixed(241.0), "host_op_s": HOST},
+        {**RAGGED, "static_w": fixed(241.0), "host_op_s": HOST},
     ),
 )  # fmt: skip
 
@@ -133,11 +135,13 @@ _EAGER = (
     ),
     Plan(
         "a100_pcie",
-        (_eager_source("a100", 312e12, "Measured on the 40 GB card at a locked 900 MHz: efficiencies and powers are those."),),
-        (*EAGER_FAMILIES, "matmul.fp32"), ("bf16", "fp32"), GPU_TILES[::2], {**EAGER, "static_w": fixed(47.35)}, folds=4,
+        (_eager_source("a100", 312e12, "Of the 40 GB card at a locked 900 MHz: efficiencies and powers are those."),),
+        (*EAGER_FAMILIES, "matmul.fp32"), ("bf16", "fp32"), GPU_TILES[::2],
+        {**EAGER, "static_w": fixed(47.35)}, folds=4,
     ),
     Plan(
-        "a30", _torch_sources("NVIDIA A30", ("tf32", "fp32"), networks=True), (*TORCH_FAMILIES, "conv.fp32", "conv3x3.fp32", "stem.fp32"),
+        "a30", _torch_sources("NVIDIA A30", ("tf32", "fp32"), networks=True),
+        (*TORCH_FAMILIES, "conv.fp32", "conv3x3.fp32", "stem.fp32"),
         ("tf32", "fp32"), GPU_TILES[2:], EAGER,
     ),
     Plan(
@@ -175,4 +179,4 @@ _CPU = (
 )  # fmt: skip
 
 PLANS = {plan.device: plan for plan in (*_EAGER, *_SERVER, *_CPU)}
-"""By device. `static_w` where it is given: the idle floor (with a context, at the clock of the set) as the set states it."""
+"""By device. `static_w` where it is given: the idle floor, with a context and at the set's clock, as the set has it."""

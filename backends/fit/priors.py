@@ -5,8 +5,9 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 
-from wattir.backends.fit.solve import SCALARS, Prior
 from wattir.device import Coefficients, Device, device_from_text
+
+from .solve import SCALARS, Prior
 
 NOT_FITTED = """
 [coefficients]
@@ -39,12 +40,14 @@ families = []
 
 def limits_of(text: str, where: str) -> Device:
     """The device of a file's limits alone, with coefficients that mean nothing yet."""
-    from wattir.backends.fit.write import without_fit
+    from .write import without_fit
 
     return device_from_text(without_fit(text) + NOT_FITTED, where)
 
 
-def priors_of(device: Device, maths: Sequence[str], families: Sequence[str], given: Mapping[str, Prior]) -> dict[str, Prior]:
+def priors_of(
+    device: Device, maths: Sequence[str], families: Sequence[str], given: Mapping[str, Prior]
+) -> dict[str, Prior]:
     """Priors of all parameters: powers as shares of the limit at full rate, efficiencies as of well-made kernels.
 
     A device that computes flat out and one that reads flat out both come near the power limit: hence the energies.

@@ -11,6 +11,7 @@ import numpy as np
 from wattir.costs import tabulate
 from wattir.dims import evaluate
 from wattir.ir import Graph
+from wattir.work import Work
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -24,8 +25,9 @@ class Rows:
 
     Per kernel: `work` [kernels, 11], `kind_index` into `kinds` (family and math), `hot` (1 where the weights stay in
     the last-level cache), `times`, and the `sample` it belongs to (ascending). Per sample: seconds, joules (NaN where
-    not measured), the `group` that is left out as a whole, the `label` it is reported under, and the number of framework ops
-    that the host launched one by one (0 where launches do not count), and the `weight` of its residuals of time and energy. `dropped`: what was filtered, and why.
+    not measured), the `group` that is left out as a whole, the `label` it is reported under, how many framework ops the
+    host launched one by one (0 where launches do not count), and the `weight` of its residuals of time and energy.
+    `dropped`: what was filtered, and why.
     """
 
     work: Array
@@ -57,7 +59,8 @@ class Rows:
         return replace(
             self, work=self.work[kernels], kind_index=self.kind_index[kernels], hot=self.hot[kernels],
             times=self.times[kernels], sample=position[self.sample[kernels]], time_s=self.time_s[index],
-            energy_j=self.energy_j[index], group=self.group[index], label=self.label[index], host_ops=self.host_ops[index],
+            energy_j=self.energy_j[index], group=self.group[index], label=self.label[index],
+            host_ops=self.host_ops[index],
             weight=self.weight[index],
         )  # fmt: skip
 
@@ -118,6 +121,11 @@ def network_rows(graphs: Sequence[Graph | Sequence[Any]], **columns: Any) -> Row
         host_ops=_column(columns, "host_ops", samples),
         weight=np.ones((samples, 2)),
     )  # fmt: skip
+
+
+def launches(works: Sequence[Work]) -> float:
+    """How many kernels the host launches for a table of Work whose counts are numbers."""
+    return float(sum(int(str(work.times)) for work in works))
 
 
 def together(parts: Sequence[Rows]) -> Rows:

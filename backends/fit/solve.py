@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from wattir.backends.fit.model import predict
-from wattir.backends.fit.rows import Array, Rows
 from wattir.device import Coefficients, Device, Family
+
+from .model import predict
+from .rows import Array, Rows
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,10 @@ def coefficients_of(values: Mapping[str, float], tiles: Sequence[float]) -> Coef
         elif tail:
             families.setdefault(head, {})[tail] = value
     scalars: dict[str, Any] = {name: values[name] for name in SCALARS}
-    rated = (*tiles[:4], values.get("small_rate", tiles[4]))
-    return Coefficients(
-        **scalars, j_per_flop=energies, tiles=rated, families={name: Family(**found) for name, found in families.items()}
-    )  # fmt: skip
+    large_m, large_n, small_m, small_n, rate = tiles
+    rated = (large_m, large_n, small_m, small_n, values.get("small_rate", rate))
+    made = {name: Family(**found) for name, found in families.items()}
+    return Coefficients(**scalars, j_per_flop=energies, tiles=rated, families=made)
 
 
 def with_values(device: Device, values: Mapping[str, float], tiles: Sequence[float]) -> Device:

@@ -7,7 +7,8 @@ from typing import Any
 import onnx
 from onnx import defs, shape_inference
 
-from wattir.dims import Dim, Size, names, parse
+from wattir.dim_text import parse
+from wattir.dims import Dim, Size, names
 from wattir.errors import SizeError
 from wattir.frontends.onnx.dtypes import DTYPES, dtype_of
 from wattir.frontends.onnx.node import Node, Rule, Value

@@ -15,7 +15,8 @@ from typing import Any
 
 import onnx
 
-from wattir.dims import Dim, Size, bounds, parse
+from wattir.dim_text import parse
+from wattir.dims import Dim, Size, bounds
 from wattir.errors import ModelFileError, SizeError, suggestion
 from wattir.frontends.onnx.dtypes import dtype_of
 from wattir.frontends.onnx.folding import fold, follow_offset

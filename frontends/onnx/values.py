@@ -10,7 +10,8 @@ from typing import Any
 import onnx
 from onnx import numpy_helper
 
-from wattir.dims import Size, names, parse, symbol
+from wattir.dim_text import parse
+from wattir.dims import Size, names, symbol
 from wattir.errors import SizeError
 from wattir.frontends.onnx.dtypes import dtype_of
 from wattir.frontends.onnx.node import MAX_KNOWN

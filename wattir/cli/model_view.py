@@ -11,7 +11,8 @@ from rich.table import Table
 from wattir.cli.console import Sheet, clean, make_console, make_grid
 from wattir.cli.units import prefixed
 from wattir.costs import tabulate
-from wattir.dims import Size, evaluate, names, parse
+from wattir.dim_text import parse
+from wattir.dims import Size, evaluate, names
 from wattir.ir import Graph
 from wattir.models import FOLDER
 from wattir.passes import lower_to_kernels

@@ -28,7 +28,7 @@ TAKES_PROLOGUE = frozenset({"norm", "softmax", "reduction"})
 
 @dataclass(slots=True)
 class _Kernel:
-    """Ops that will run as one. `elements`: of its result; `last`: place of its last op; `inputs`: what it waits for."""
+    """Ops that will run as one. `elements`: of its result; `last`: place of its last op; `inputs`: kernels before it."""
 
     ops: list[Op]
     elements: Size

@@ -20,7 +20,7 @@ PRECISIONS = {
 
 
 def with_precision(graph: Graph, precision: str | None) -> Graph:
-    """The graph with all its floating tensors held, and its contractions computed, in `precision`; None changes nothing.
+    """The graph with its floating tensors held, and its contractions computed, in `precision`; None changes nothing.
 
     int8 and fp8: weights of contractions and activations that only contractions read are narrow, the rest is 16 bits
     wide. tf32: 32 bits wide, contractions on TF32 units. Integer tensors and already narrow weights stay.
