@@ -28,6 +28,7 @@ ILLEGAL = [
     (with_op(attrs={"groups": 1, "m": 1, "n": 1}), "no attribute 'k'"),
     (with_op(attrs={**OP.attrs, "q": 1}), "attribute 'q'"),
     (with_op(attrs={**OP.attrs, "m": 1.5}), "size 1.5"),
+    (with_op(attrs={**OP.attrs, "m": (1, 2)}), r"m = .*one value"),
     (with_op(times=-1), "times: size -1"),
     (with_op(ins=("a", "nothing")), "input 'nothing' before it is made"),
     (with_op(outs=()), "no output"),

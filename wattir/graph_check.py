@@ -11,7 +11,17 @@ from typing import Any
 from wattir.dims import Dim, Size, evaluate
 from wattir.errors import GraphError, SizeError
 from wattir.ir import Graph, Op, free_names
-from wattir.kinds import DTYPE_BYTES, KINDS, ROLES, SHARED_ATTRS, Kind
+from wattir.kinds import (
+    DIVISOR_ATTRS,
+    DTYPE_BYTES,
+    FLAG_ATTRS,
+    KINDS,
+    ROLES,
+    SHARED_ATTRS,
+    TEXT_ATTRS,
+    TUPLE_ATTRS,
+    Kind,
+)
 
 MAX_DIM = 2**40
 """No axis is longer: a petabyte of bytes. What claims to be comes from a damaged file."""
@@ -63,12 +73,21 @@ def _check_attrs(graph: Graph, op: Op, kind: Kind, where: str) -> None:
     for name, value in op.attrs.items():
         known = name in kind.required or name in kind.optional or name in SHARED_ATTRS
         _require(known, graph, where, f"attribute {name!r}", f"those of {op.kind}: {kind.required + kind.optional}")
-        for size in value if isinstance(value, tuple) else (value,):
-            if not isinstance(size, (str, bool)):
-                _check_size(graph, f"{where}, {name}", size, limit=2**80)
+        _check_attr(graph, where, name, value)
     if kind.functions:
         function = op.attrs["function"]
         _require(function in kind.functions, graph, where, f"function {function!r}", str(sorted(kind.functions)))
+
+
+def _check_attr(graph: Graph, where: str, name: str, value: Any) -> None:
+    for wanted, names, what in ((str, TEXT_ATTRS, "a text"), (bool, FLAG_ATTRS, "True or False")):
+        if name in names:
+            return _require(isinstance(value, wanted), graph, where, f"{name} = {value!r}", what)
+    one_for_each = "one size for each axis" if name in TUPLE_ATTRS else "one value"
+    _require(isinstance(value, tuple) == (name in TUPLE_ATTRS), graph, where, f"{name} = {value!r}", one_for_each)
+    for size in value if isinstance(value, tuple) else (value,):
+        _check_size(graph, f"{where}, {name}", size, limit=2**80)
+    _require(name not in DIVISOR_ATTRS or value != 0, graph, where, f"{name} = 0", "at least 1")
 
 
 def _check_shape(graph: Graph, where: str, shape: tuple[Size, ...]) -> None:
@@ -84,7 +103,7 @@ def _check_size(graph: Graph, where: str, size: Any, limit: int = MAX_DIM) -> No
 
 def _require(holds: bool, graph: Graph, where: str, found: str, expected: str) -> None:
     if not holds:
-        raise GraphError(f"{graph.name}: {where}: {found}; expected {expected}")
+        raise GraphError(f"{graph.name}: {where}: {' '.join(found.split())[:160]}; expected {expected}")
 
 
 def check_sizes(graph: Graph, sizes: Mapping[str, Any]) -> None:

@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from wattir.dims import Size, names, product
+from wattir.dims import Dim, Size, names, product
+from wattir.errors import GraphError
 from wattir.kinds import DTYPE_BYTES
+
+MAX_RANK = 64
 
 Attr = Any  # Size | str | bool | tuple[Size, ...]
 
@@ -97,7 +100,7 @@ def free_names(graph: Graph) -> frozenset[str]:
     for op in graph.ops:
         for value in (op.times, *op.attrs.values()):
             for size in value if isinstance(value, tuple) else (value,):
-                found |= names(size) if not isinstance(size, (str, float)) else frozenset()
+                found |= names(size) if isinstance(size, Dim) else frozenset()
     return frozenset(found)
 
 
@@ -111,7 +114,12 @@ class GraphBuilder:
         self.warnings: list[str] = []
 
     def tensor(self, name: str, shape: tuple[Size, ...], dtype: str, role: str = "value") -> str:
-        """Adds a tensor under `name`, made unique by a suffix if it is taken; gives the name it got."""
+        """Adds a tensor under `name`, made unique by a suffix if it is taken; gives the name it got.
+
+        GraphError for more than `MAX_RANK` axes, which only a damaged file has.
+        """
+        if len(shape) > MAX_RANK:
+            raise GraphError(f"{self.name}: tensor {name!r} has {len(shape)} axes; expected at most {MAX_RANK}")
         unique, count = name, 1
         while unique in self.tensors:
             count += 1

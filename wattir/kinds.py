@@ -79,6 +79,14 @@ SHARED_ATTRS = ("fused_ops", "fused_special", "math")
 """Attributes any kind may have: vector and special operations of the ops fused into it (totals, Sizes), and the math
 dtype where it is not the one of the first input (``int8`` for a quantized product held in floats)."""
 
+TUPLE_ATTRS = ("kernel", "in_spatial", "out_spatial")
+"""The attributes that are one Size per spatial axis; all others are one value."""
+
+TEXT_ATTRS = ("function", "math")
+FLAG_ATTRS = ("causal", "transposed")
+DIVISOR_ATTRS = ("groups", "ranks")
+"""Attributes that are texts, flags, and Sizes of at least 1; the others are Sizes."""
+
 CONTRACTIONS = ("matmul", "conv", "attention", "recurrent")
 """The kinds whose multiply-adds are counted as MACs and FLOP."""
 

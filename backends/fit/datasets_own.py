@@ -39,11 +39,11 @@ SPECIAL = {"gelu": (6, 1), "gelu_tanh": (8, 2), "silu": (2, 2), "sigmoid": (1, 2
            "rsqrt": (0, 1), "hardswish": (4, 0), "div": (0, 1), "lerp": (3, 0), "addcmul": (2, 0)}  # fmt: skip
 
 
-def own_layers(folder: str) -> Rows:
+def own_layers(folder: str, file: str = "layers.csv") -> Rows:
     """All layers whose kind has a rule here, grouped by the sizes that make a layer's type."""
     import pandas as pd
 
-    table = pd.read_csv(os.path.join(folder, "layers.csv"))
+    table = pd.read_csv(os.path.join(folder, file))
     for name in SIZES:
         table[name] = table[name].fillna(0).astype(int) if name in table else 0
     good = table.time_s.gt(0.0) & table.energy_j.gt(0.0)

@@ -14,6 +14,7 @@ from wattir.frontends.onnx.dtypes import DTYPES, dtype_of
 from wattir.frontends.onnx.node import Node, Rule, Value
 
 Declared = tuple[tuple[Size, ...], str]
+MAX_OPSET = 2**31 - 1  # what onnx takes; a damaged file may say more
 _NUMBERS = {dtype: number for number, dtype in reversed(DTYPES.items())}
 
 
@@ -60,7 +61,7 @@ def _unknown(node: Node) -> None:
 
 def _schema(node: Node) -> Any:
     try:
-        return defs.get_schema(node.op, node.opset, node.domain)
+        return defs.get_schema(node.op, min(node.opset, MAX_OPSET), node.domain)
     except defs.SchemaError:
         return None
 

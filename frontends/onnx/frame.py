@@ -115,7 +115,8 @@ class Frame:
         except WattirError:
             raise
         except Exception as error:  # whatever else a node does to a rule, it is not as the standard has it
-            found = f"cannot be lowered ({type(error).__name__}: {error})"
+            said = " ".join(str(error).split())[:160]
+            found = f"cannot be lowered ({type(error).__name__}: {said})"
             raise UnsupportedError(f"{_where(node)}: {found}; expected a node as the ONNX standard has it") from error
 
     def _label(self, proto: onnx.NodeProto) -> str:

@@ -1,0 +1,119 @@
+"""First-party whole networks on one GPU: ``benchmarks/measurements/ID/networks.csv``, made by ``measure_cuda.py``.
+
+A row is one forward of a network of torchvision or transformers, or one decode step of one token per sequence. It is
+predicted from the built-in model of the same architecture, lowered for the runtime that it was measured in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from wattir.dims import evaluate
+from wattir.ir import Graph
+from wattir.models import FOLDER
+from wattir.passes import lower_to_kernels
+from wattir.passes.precision import with_precision
+from wattir.costs import tabulate
+from wattir.wattir_file import read
+from wattir.work import Work
+
+from .rows import Rows, network_rows
+
+RUNTIME_OF_MODE = {"eager": "eager", "graph": "eager", "compile": "compiled"}
+"""A captured graph runs eager's kernels, without the host between them."""
+HOSTED = ("eager",)
+
+NAMES = {
+    ("llama-3.2-1b", "decode"): "llama_3_2_1b_decode", ("llama-3-8b", "decode"): "llama_3_8b_decode",
+    ("llama-3.2-1b", "prefill"): "llama_3_2_1b", ("llama-3-8b", "prefill"): "llama_3_8b",
+    ("gpt2", "prefill"): "gpt2",
+}  # fmt: skip
+"""(model, phase) of the table to the built-in model, where it is not the model's name with ``_`` for ``-``."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The rows that a built-in model covers, in the order of `table`; `uncovered`: model and phase -> rows without."""
+
+    rows: Rows
+    table: Any
+    uncovered: Mapping[str, int]
+
+
+def own_networks(folder: str) -> Rows:
+    """What a fit reads: every covered row but the known traps, grouped by model."""
+    found = covered(folder)
+    trapped = np.array([bool(trap_of(row)) for row in found.table.itertuples()])
+    return found.rows.without({"in a known trap (see PROVENANCE.md)": trapped})
+
+
+def covered(folder: str, models: tuple[str, ...] = (FOLDER,)) -> Networks:
+    """All rows of the table that a ``.wattir`` file in the folders `models` covers, by name and by size."""
+    import pandas as pd
+
+    table = pd.read_csv(os.path.join(folder, "networks.csv"))
+    table = table[table.time_s.gt(0.0) & table.energy_j.gt(0.0)]
+    works = [_works(row, models) for row in table.itertuples()]
+    has = np.array([work is not None for work in works])
+    missing = table[~has]
+    uncovered = {str(name): int(n) for name, n in (missing.model + " " + missing.phase).value_counts().items()}
+    kept = table[has].reset_index(drop=True)
+    tables = [work for work in works if work is not None]
+    host_ops = [
+        float(sum(w.times * w.launches for w in work)) if mode in HOSTED else 0.0
+        for work, mode in zip(tables, kept["mode"], strict=True)
+    ]
+    rows = network_rows(
+        tables, time_s=kept.time_s, energy_j=kept.energy_j, group=kept.model, label="network", host_ops=host_ops
+    )
+    return Networks(replace(rows, dropped={"of a network that no built-in model covers": int((~has).sum())}), kept, uncovered)
+
+
+def trap_of(row: Any) -> str:
+    """Why a measured row says little about the formula; empty for a good one. See PROVENANCE.md beside the table."""
+    if row.model.startswith(("bert", "roberta")) and row.mode == "graph" and row.batch > 1:
+        return "masked attention takes another path under capture"
+    return ""
+
+
+def _works(row: Any, models: tuple[str, ...]) -> tuple[Work, ...] | None:
+    name = NAMES.get((row.model, row.phase), row.model.replace("-", "_") if row.phase == "forward" else None)
+    path = next((p for p in (os.path.join(m, f"{name}.wattir") for m in models) if os.path.exists(p)), None)
+    if path is None:
+        return None
+    sizes = _sizes(row, _graph(path))
+    if sizes is None:
+        return None
+    return tuple(at_sizes(work, sizes) for work in _kernels(path, str(row.math), RUNTIME_OF_MODE[row.mode]))
+
+
+@lru_cache
+def _graph(path: str) -> Graph:
+    return read(path).graph
+
+
+@lru_cache
+def _kernels(path: str, dtype: str, runtime: str) -> tuple[Work, ...]:
+    return tabulate(lower_to_kernels(with_precision(_graph(path), dtype), runtime))
+
+
+def _sizes(row: Any, graph: Graph) -> dict[str, int] | None:
+    """The free dims' values for a row; None where the model was made for another image."""
+    given = {"batch": row.batch, "seq": row.seq, "past": row.context}
+    image = [graph.tensors[name].shape for name in graph.inputs if len(graph.tensors[name].shape) == 4]
+    if row.phase == "forward" and image and not np.isnan(row.image) and image[0][-1] != int(row.image):
+        return None
+    return {name: int(given[name]) for name in graph.sizes}
+
+
+def at_sizes(work: Work, sizes: Mapping[str, int]) -> Work:
+    """The Work with numbers in place of formulas."""
+    names = ("macs_causal", "m", "n", "k", "groups", "ops", "special", "weight_bytes", "in_bytes", "out_bytes",
+             "state_bytes", "launches", "times")  # fmt: skip
+    return replace(work, **{name: evaluate(getattr(work, name), sizes) for name in names})
