@@ -59,7 +59,7 @@ def _row(w: Any, cells: Any, c: Any, times: Any, origin: float, sums: Any) -> No
             w[cells[5], lane], w[cells[6], lane], w[cells[7], lane], w[cells[8], lane], w[cells[9], lane],
             w[cells[10], lane],
             c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9], c[10], c[11], c[12], c[13], c[14],
-            c[15], c[16], c[17], c[18], c[19], c[20], c[21],
+            c[15], c[16], c[17], c[18], c[19], c[20], c[21], c[22],
         )  # fmt: skip
         joules = found[1] * w[times, lane]
         sums[0, lane] += joules

@@ -16,7 +16,7 @@ PRODUCT = [path for path in FILES if path.relative_to(ROOT).parts[0] in PACKAGES
 MOST_LINES = 400
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "manager", "base", "common", "misc"}
 
-FRONTEND_MAY = {"wattir.ir", "wattir.dims", "wattir.errors", "wattir.kinds", "wattir.graph_check"}
+FRONTEND_MAY = {"wattir.ir", "wattir.dims", "wattir.dim_text", "wattir.errors", "wattir.kinds", "wattir.graph_check"}
 FRAMEWORKS = {"onnx": {"onnx", "numpy", "google"}, "torch": {"torch"}, "jax": {"jax", "jaxlib", "flax", "numpy"}}
 """What the frontend of this name may import; google is protobuf, in which ONNX files are written."""
 BACKEND_MAY = FRONTEND_MAY | {

@@ -97,10 +97,18 @@ def test_layers_of_the_report_add_up_to_its_totals(model):
     assert report.totals["params"] == 64 * 192
 
 
+def test_waiting_for_the_host_is_a_layer_of_its_own():
+    report = wattir.estimate(block(), device=MADE_UP, runtime="eager", sizes={"seq": 1, "past": 1})
+
+    assert report.layers[-1].bound == "host"
+    for name in ("energy_j", "time_s"):
+        assert sum(getattr(layer, name) for layer in report.layers) == pytest.approx(report.totals[name], rel=1e-12)
+
+
 def test_the_json_object_has_the_promised_keys(model):
     found = model.report(seq=8, past=8).to_dict()
 
-    assert {"wattir_version", "model", "device", "runtime", "sizes", "totals", "layers", "coverage", "warnings"} <= set(
+    assert {"wattir_version", "model", "device", "energy_scope", "runtime", "sizes", "totals", "layers", "coverage", "warnings"} <= set(
         found
     )
     assert {

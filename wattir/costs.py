@@ -97,7 +97,7 @@ def _conv_family(a: Mapping[str, Any], c_in: Size) -> str:
     kernel above 1, where libraries save arithmetic (Winograd); conv: all others."""
     if c_in == 1 and a["groups"] != 1:
         return "depthwise"
-    if isinstance(c_in, int) and c_in <= 4:
+    if isinstance(c_in, int) and c_in <= 4 and a["groups"] == 1:
         return "stem"
     axes = zip(a["kernel"], a["in_spatial"], a["out_spatial"], strict=True)
     unit_stride = all(taps > 1 and out in (size, size - taps + 1) for taps, size, out in axes)
@@ -151,9 +151,20 @@ def _scan(op: Op, graph: Graph) -> Columns:
 
 
 def _norm(op: Op, graph: Graph) -> Columns:
-    """Two passes in registers: sum, squares, subtract, scale, shift, and one root per row."""
-    elements = _out(op, graph).elements
-    return {"ops": 6 * elements, "special": maximum(elements // maximum(op.attrs["length"], 1), 1)}
+    """Two passes in registers: sum, squares, subtract, scale, shift, and one root per row.
+
+    A row is one block of threads, however short: `groups` counts them. A batch norm at inference has no rows to sum.
+    """
+    elements, function = _out(op, graph).elements, op.attrs["function"]
+    rows = maximum(elements // maximum(op.attrs["length"], 1), 1)
+    columns = {"ops": 6 * elements, "special": rows}
+    if function == "batch_norm":
+        return columns
+    return {**columns, "family": "group_norm" if function in _FEW_ROWS else "norm", "m": 1, "groups": rows}
+
+
+_FEW_ROWS = ("group_norm", "instance_norm")
+"""Rows are long and few: kernels of their own, far from the memory's rate."""
 
 
 def _softmax(op: Op, graph: Graph) -> Columns:

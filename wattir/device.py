@@ -29,7 +29,7 @@ MATH_FALLBACK = {
 FAMILY_FALLBACK = {
     "depthwise": "conv", "stem": "conv", "conv3x3": "conv", "conv": "matmul", "attention": "matmul",
     "decode": "attention", "recurrent": "matmul",
-    "softmax": "norm", "norm": "pointwise", "reduction": "pointwise", "pooling": "pointwise", "resize": "pointwise",
+    "softmax": "norm", "group_norm": "norm", "norm": "pointwise", "reduction": "pointwise", "pooling": "pointwise", "resize": "pointwise",
     "quantize": "pointwise", "copy": "pointwise", "gather": "copy", "scatter": "gather", "random": "pointwise",
     "sort": "pointwise", "fft": "pointwise", "scan": "pointwise", "collective": "pointwise", "host": "pointwise",
     "unknown": "pointwise", "pointwise": "matmul",
@@ -61,7 +61,7 @@ class Coefficients:
     """What was fitted. `families` is keyed by family or ``family.math``; energies per FLOP by math dtype.
 
     `tiles`: large tile (m, n), small tile (m, n), and the small tile's share of the large one's rate. `static_w`: power
-    at zero work. `host_op_s`: what the host needs to launch one framework op in eager.
+    at zero work, `busy_w` what running kernels add to it (0 where unknown). `host_op_s`: what the host needs to launch one framework op in eager.
     """
 
     static_w: float
@@ -73,6 +73,7 @@ class Coefficients:
     host_op_s: float
     tiles: tuple[float, float, float, float, float]
     families: Mapping[str, Family]
+    busy_w: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +248,8 @@ energy per FLOP and per byte, as shares of the power limit, among the fitted GPU
 def _coefficients(table: Mapping[str, Any]) -> Coefficients:
     families = {name: Family(**values) for name, values in table["families"].items()}
     plain_values = {name: table[name] for name in _PLAIN}
-    return Coefficients(**plain_values, tiles=tuple(table["tiles"]), families=families)
+    busy_w = float(table.get("busy_w", 0.0))
+    return Coefficients(**plain_values, tiles=tuple(table["tiles"]), families=families, busy_w=busy_w)
 
 
 _PLAIN = (
@@ -274,6 +276,7 @@ def _scaled(lender: Device, own: Device) -> Coefficients:
     return replace(
         c,
         static_w=c.static_w * power,
+        busy_w=c.busy_w * power,
         j_per_flop={m: lender.j_per_flop(m) * power / rate for m, rate in rates.items()},
         j_per_op=c.j_per_op * power / vector,
         j_per_byte=c.j_per_byte * power / bandwidth,

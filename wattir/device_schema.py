@@ -24,6 +24,7 @@ LIMITS: dict[str, Range] = {
 FLOP_PER_S: Range = (1e8, 1e17)
 COEFFICIENTS: dict[str, Range] = {
     "static_w": (0.0, 1e5),
+    "busy_w": (0.0, 1e5),  # optional: 0
     "j_per_op": (0.0, 1e-6),
     "j_per_byte": (0.0, 1e-6),
     "j_per_cache_byte": (0.0, 1e-6),
@@ -70,7 +71,7 @@ def _limits(limits: Mapping[str, Any], where: str) -> None:
 
 def _coefficients(table: Mapping[str, Any], where: str) -> None:
     _known(table, (*COEFFICIENTS, "tiles", "j_per_flop", "families"), where)
-    _numbers(table, COEFFICIENTS, where)
+    _numbers({"busy_w": 0.0} | dict(table), COEFFICIENTS, where)
     energies = _table(table, "j_per_flop", where)
     _numbers(energies, dict.fromkeys(energies, (0.0, 1e-6)), f"{where} j_per_flop")
     tiles = table.get("tiles")

@@ -22,7 +22,7 @@ def _lines(device: Device) -> Iterator[str]:
     limits = ("power_w", "memory_bytes_per_s", "memory_bytes", "cache_bytes", "units")
     yield from _table("limits", {"source": device.sources[0], **{name: getattr(device, name) for name in limits}})
     yield from _table("limits.flop_per_s", device.flop_per_s)
-    plain = ("static_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s")
+    plain = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s")
     yield from _table("coefficients", {**{name: getattr(c, name) for name in plain}, "tiles": list(c.tiles)})
     yield from _table("coefficients.j_per_flop", c.j_per_flop)
     for name, family in c.families.items():

@@ -12,6 +12,7 @@ ROW_CONSTANTS = (
     "j_per_flop", "j_per_op", "j_per_byte", "j_per_cache_byte",
     "static_w", "limit_w", "sharpness", "units", "cache_bytes", "hot_weights",
     "tile_m", "tile_n", "small_m", "small_n", "small_rate", "wave_s", "ragged_rate",
+    "busy_w",
 )  # fmt: skip
 
 MATH_OF_FAMILY = {"conv": "tf32", "conv3x3": "tf32", "stem": "tf32"}
@@ -53,5 +54,6 @@ def row_of(
         device.j_per_flop(math), c.j_per_op, c.j_per_byte, c.j_per_cache_byte,
         c.static_w, device.power_w, found.sharpness, device.units, device.cache_bytes, float(hot_weights),
         *(NO_TILES if family in UNTILED else c.tiles), found.wave_s, found.ragged_rate,
+        c.busy_w,
     )  # fmt: skip
     return Row(constants, math, measured and math in c.j_per_flop)

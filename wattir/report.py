@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from wattir import __version__
-from wattir.costmodel import CostModel, cells_of, origin_of
+from wattir.costmodel import Answer, CostModel, cells_of, origin_of
 from wattir.dims import evaluate
 from wattir.interval import LEVEL
 from wattir.machine import Row
@@ -23,7 +23,8 @@ BOUNDS = ("compute", "vector", "memory", "launch")
 class Layer:
     """One kernel of a report. Joules, seconds, FLOP and bytes are totals over its `times` runs.
 
-    `bound` is the roof it hits: compute, vector, memory, launch, or power where the chip throttles at its limit.
+    `bound` is the roof it hits: compute, vector, memory, launch, power where the chip throttles at its limit, or
+    host where it waits.
     `origin` is where its joules come from: measured, modelled or unknown.
     """
 
@@ -50,6 +51,7 @@ class Report:
 
     model: str
     device: str
+    energy_scope: str
     runtime: str
     dtype: str | None
     sizes: Mapping[str, int]
@@ -59,8 +61,9 @@ class Report:
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The object that ``wattir estimate --json`` prints.
+        """The object that ``wattir estimate --json`` prints. Layers add up to the totals.
 
+        `energy_scope`: what the joules cover (board, package, rail, wall, node).
         `totals`: energy_j with its interval, time_s, power_w, flop (2 per multiply-add) with and without the causal
         half, macs, vector_ops (additions, exponentials and the like outside contractions), params, bytes by stream,
         kernels. `coverage`: shares of energy that are measured, modelled and unknown, and the unknown ops with counts.
@@ -69,6 +72,7 @@ class Report:
             "wattir_version": __version__,
             "model": self.model,
             "device": self.device,
+            "energy_scope": self.energy_scope,
             "runtime": self.runtime,
             "dtype": self.dtype,
             "sizes": dict(self.sizes),
@@ -87,10 +91,12 @@ def make_report(model: CostModel, sizes: dict[str, int]) -> Report:
     """The report of a cost model at checked sizes (`CostModel.bind`)."""
     answer = model(**sizes)
     pairs = list(zip(model.kernels, model.rows, strict=True))
-    layers = tuple(_layer(model, work, row, sizes) for work, row in pairs)
+    kernels = tuple(_layer(model, work, row, sizes) for work, row in pairs)
+    layers = (*kernels, *_waiting(answer, kernels))
     return Report(
         model=model.graph.name,
         device=model.device.id,
+        energy_scope=model.device.scope,
         runtime=model.runtime,
         dtype=model.dtype,
         sizes=sizes,
@@ -118,6 +124,14 @@ def _layer(model: CostModel, work: Work, row: Row, sizes: dict[str, int]) -> Lay
         2 * evaluate(work.macs, sizes) * times, evaluate(work.bytes, sizes) * times,
         _bound(model, seconds, joules, roofs), work.known, ORIGINS[origin_of(work, row)],
     )  # fmt: skip
+
+
+def _waiting(answer: Answer, kernels: tuple[Layer, ...]) -> Iterator[Layer]:
+    """What a pass takes beyond its kernels: the device idles while the host launches ops one by one (eager)."""
+    seconds = answer.time_s - sum(layer.time_s for layer in kernels)
+    joules = answer.energy_j - sum(layer.energy_j for layer in kernels)
+    if seconds > 1e-9 * answer.time_s:
+        yield Layer("waiting for the host", "host", "", 1, joules, seconds, 0, 0, "host", True, "modelled")
 
 
 def _bound(model: CostModel, seconds: float, joules: float, roofs: list[float]) -> str:

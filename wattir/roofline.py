@@ -5,11 +5,14 @@ batches. So: arithmetic, `math` functions and ifs on floats only, no objects, no
 
     t_compute = padded FLOP / rate of the chip, where `occupied_flop` pads to whole tiles and whole waves of tiles
     t_memory  = bytes from memory / bandwidth + bytes from the last-level cache / its bandwidth
-    t         = (t_compute^s + t_vector^s + t_memory^s)^(1/s) + t_fixed * launches + t_wave * rows of tiles / units
-                                                                                   (s: sharpness)
-    E         = static_w t + sum of energies per FLOP, per operation and per byte
+    t_busy    = (t_compute^s + t_vector^s + t_memory^s)^(1/s)      (s: sharpness)
+    t         = t_busy + t_fixed * launches + t_wave * rows of tiles / units
+    E         = static_w t + busy_w t_busy + sum of energies per FLOP, per operation and per byte
     cap       : if E / t > limit_w the chip lowers its clock: t grows by the excess of dynamic power to the power of
                 `THROTTLE`, E = limit_w t
+
+`busy_w` is what units draw by running at all, whatever they get done: fetching and issuing instructions, addresses,
+registers, the clock tree. Without it kernels far from every roof (pooling, permutations, norms) come out at half.
 
 Sources: Williams et al. (2009) for the roofline; Choi, Bedard, Fowler and Vuduc (IPDPS 2013) for energy and cap.
 """
@@ -17,77 +20,6 @@ Sources: Williams et al. (2009) for the roofline; Choi, Bedard, Fowler and Vuduc
 from __future__ import annotations
 
 import math
-
-
-def waves_of_tiles(m: float, n: float, k: float, groups: float, tile_m: float, tile_n: float, units: float) -> float:
-    """FLOP that the chip is occupied for when [m, k] by [k, n] is cut into tiles, `units` of them at a time.
-
-    Tiles at the edges count whole, and so does the last wave. Where there are fewer tiles than units the inner
-    dimension is split, down to `SPLIT_DEPTH`, to fill them.
-    """
-    tiles = math.ceil(m / tile_m) * math.ceil(n / tile_n) * groups
-    pieces = tiles
-    if tiles < units:
-        pieces = tiles * max(1.0, min(float(units // tiles), k / SPLIT_DEPTH))
-    waves = math.ceil(pieces / units)
-    return 2.0 * tile_m * tile_n * k * tiles / pieces * waves * units
-
-
-def occupied_flop(
-    m: float, n: float, k: float, groups: float, units: float,
-    tile_m: float, tile_n: float, small_m: float, small_n: float, small_rate: float,
-) -> float:  # fmt: skip
-    """The better of a large and a small tile, of which the small one runs at `small_rate` of the large one's rate."""
-    large = waves_of_tiles(m, n, k, groups, tile_m, tile_n, units)
-    small = waves_of_tiles(m, n, k, groups, small_m, small_n, units) / small_rate
-    return min(large, small)
-
-
-def waves_of_rows(m: float, groups: float, tile_m: float, units: float) -> float:
-    """How many rows of tiles each unit has to begin and to end; in attention a row walks over all keys."""
-    return math.ceil(m / tile_m) * groups / units
-
-
-def memory_seconds(cold_bytes: float, hot_bytes: float, s_per_byte: float, s_per_cache_byte: float) -> float:
-    """Bytes from memory and bytes from the last-level cache, one after the other."""
-    return cold_bytes * s_per_byte + hot_bytes * s_per_cache_byte
-
-
-def cached_bytes(activation_bytes: float, cache_bytes: float) -> float:
-    """Activation bytes that the last-level cache still holds: all of a small tensor, a cacheful of a large one."""
-    return min(activation_bytes, cache_bytes)
-
-
-def smooth_max(a: float, b: float, c: float, sharpness: float) -> float:
-    """(a^s + b^s + c^s)^(1/s): the largest for large s, a softer corner for small s."""
-    top = max(a, b, c)
-    if top <= 0.0:
-        return 0.0
-    return float(top * ((a / top) ** sharpness + (b / top) ** sharpness + (c / top) ** sharpness) ** (1.0 / sharpness))
-
-
-def dynamic_joules(
-    flop: float, ops: float, special: float, cold_bytes: float, hot_bytes: float,
-    j_per_flop: float, j_per_op: float, j_per_byte: float, j_per_cache_byte: float,
-) -> float:  # fmt: skip
-    """Energy above static power; a special function costs as much as `SPECIAL_OPS` operations."""
-    return (
-        flop * j_per_flop
-        + (ops + SPECIAL_OPS * special) * j_per_op
-        + cold_bytes * j_per_byte
-        + hot_bytes * j_per_cache_byte
-    )
-
-
-def slowdown(seconds: float, dynamic_j: float, static_w: float, limit_w: float) -> float:
-    """How much longer arithmetic takes at the clock that holds the power limit; memory keeps its own clock.
-
-    Clock and voltage fall together, so power falls faster than speed: the excess of dynamic power to the power of
-    `THROTTLE`.
-    """
-    allowed_j = (limit_w - static_w) * seconds
-    return float((dynamic_j / allowed_j) ** THROTTLE) if dynamic_j > allowed_j else 1.0
-
 
 ALIGNED = 8.0
 """Rows of 16 bit elements that are no multiple of this cannot be fetched 16 bytes at a time: `ragged_rate`."""
@@ -102,22 +34,70 @@ SPECIAL_OPS = 8.0
 """Operations that one exponential, root or division counts as (a quarter-rate unit and its range reduction)."""
 
 
-def roofs(
-    macs: float, m: float, n: float, k: float, groups: float, ops: float, special: float,
-    cold_bytes: float, hot_bytes: float,
-    s_per_flop: float, s_per_op: float, s_per_byte: float, s_per_cache_byte: float, units: float,
+def waves_of_tiles(m: float, n: float, k: float, groups: float, tile_m: float, tile_n: float, units: float) -> float:
+    """FLOP that the chip is occupied for when [m, k] by [k, n] is cut into tiles, `units` of them at a time.
+
+    Tiles at the edges count whole, and so does the last wave. Where there are fewer tiles than units the inner
+    dimension is split, down to `SPLIT_DEPTH`, to fill them.
+    """
+    tiles = math.ceil(m / tile_m) * math.ceil(n / tile_n) * groups
+    pieces = tiles
+    if tiles < units:
+        pieces = tiles * max(1.0, min(float(units // tiles), k / SPLIT_DEPTH))
+    return 2.0 * tile_m * tile_n * k * tiles / pieces * math.ceil(pieces / units) * units
+
+
+def occupied_flop(
+    m: float, n: float, k: float, groups: float, units: float,
+    tile_m: float, tile_n: float, small_m: float, small_n: float, small_rate: float,
+) -> float:  # fmt: skip
+    """The better of a large and a small tile, of which the small one runs at `small_rate` of the large one's rate."""
+    large = waves_of_tiles(m, n, k, groups, tile_m, tile_n, units)
+    small = waves_of_tiles(m, n, k, groups, small_m, small_n, units) / small_rate
+    return large if large < small else small
+
+
+def waves_of_rows(m: float, groups: float, tile_m: float, units: float) -> float:
+    """How many rows of tiles each unit has to begin and to end; in attention a row walks over all keys."""
+    return math.ceil(m / tile_m) * groups / units
+
+
+def cached_bytes(activation_bytes: float, cache_bytes: float) -> float:
+    """Activation bytes that the last-level cache still holds: all of a small tensor, a cacheful of a large one."""
+    return activation_bytes if activation_bytes < cache_bytes else cache_bytes
+
+
+def smooth_max(a: float, b: float, c: float, sharpness: float) -> float:
+    """(a^s + b^s + c^s)^(1/s): the largest for large s, a softer corner for small s. Most kernels have two roofs."""
+    top = max(a, b, c)
+    if top <= 0.0:
+        return 0.0
+    if b <= 0.0:
+        low = (c if c < a else a) / top
+        return float(top * (1.0 + low**sharpness) ** (1.0 / sharpness)) if low > 0.0 else top
+    return float(top * ((a / top) ** sharpness + (b / top) ** sharpness + (c / top) ** sharpness) ** (1.0 / sharpness))
+
+
+def slowdown(seconds: float, dynamic_j: float, static_w: float, limit_w: float) -> float:
+    """How much longer arithmetic takes at the clock that holds the power limit; memory keeps its own clock.
+
+    Clock and voltage fall together, so power falls faster than speed: the excess of dynamic power to the power of
+    `THROTTLE`.
+    """
+    allowed_j = (limit_w - static_w) * seconds
+    return float((dynamic_j / allowed_j) ** THROTTLE) if dynamic_j > allowed_j else 1.0
+
+
+def compute_seconds(
+    macs: float, m: float, n: float, k: float, groups: float, s_per_flop: float, units: float,
     tile_m: float, tile_n: float, small_m: float, small_n: float, small_rate: float, ragged_rate: float,
-) -> tuple[float, float, float]:  # fmt: skip
-    """Seconds under each roof alone: contraction units, vector units, memory."""
-    padded = 0.0
-    if macs > 0.0:
-        occupied = occupied_flop(m, n, k, groups, units, tile_m, tile_n, small_m, small_n, small_rate)
-        padded = occupied * macs / (groups * m * n * k)
-        if n % ALIGNED != 0.0 or k % ALIGNED != 0.0:
-            padded /= ragged_rate
-    compute_s = padded * s_per_flop
-    vector_s = (ops + SPECIAL_OPS * special) * s_per_op
-    return compute_s, vector_s, memory_seconds(cold_bytes, hot_bytes, s_per_byte, s_per_cache_byte)
+) -> float:  # fmt: skip
+    """Seconds of the contraction units alone."""
+    occupied = occupied_flop(m, n, k, groups, units, tile_m, tile_n, small_m, small_n, small_rate)
+    padded = occupied * macs / (groups * m * n * k)
+    if n % ALIGNED != 0.0 or k % ALIGNED != 0.0:
+        padded /= ragged_rate
+    return padded * s_per_flop
 
 
 def kernel_cost(
@@ -127,26 +107,36 @@ def kernel_cost(
     j_per_flop: float, j_per_op: float, j_per_byte: float, j_per_cache_byte: float,
     static_w: float, limit_w: float, sharpness: float, units: float, cache_bytes: float, hot_weights: float,
     tile_m: float, tile_n: float, small_m: float, small_n: float, small_rate: float, wave_s: float, ragged_rate: float,
+    busy_w: float,
 ) -> tuple[float, float, float, float, float, float]:  # fmt: skip
     """Seconds and joules of one run of one kernel, then the seconds under each roof and the fixed ones.
 
     `macs` are those really computed (causal attention: half), `m, n, k, groups` the contraction or zeros. The rates
     `s_per_*` already hold the family's efficiencies. `hot_weights` is 1 where all weights of the network stay in the
-    last-level cache. State (KV cache) always comes from memory.
+    last-level cache. State (KV cache) always comes from memory. A special function counts as `SPECIAL_OPS` operations.
     """
     hot_bytes = cached_bytes(activation_bytes, cache_bytes) + hot_weights * weight_bytes
     cold_bytes = weight_bytes + activation_bytes + state_bytes - hot_bytes
-    compute_s, vector_s, memory_s = roofs(
-        macs, m, n, k, groups, ops, special, cold_bytes, hot_bytes, s_per_flop, s_per_op, s_per_byte, s_per_cache_byte,
-        units, tile_m, tile_n, small_m, small_n, small_rate, ragged_rate,
+    all_ops = ops + SPECIAL_OPS * special
+    vector_s = all_ops * s_per_op
+    memory_s = cold_bytes * s_per_byte + hot_bytes * s_per_cache_byte
+    compute_s = 0.0
+    if macs > 0.0:
+        compute_s = compute_seconds(
+            macs, m, n, k, groups, s_per_flop, units, tile_m, tile_n, small_m, small_n, small_rate, ragged_rate
+        )
+    launch_s = fixed_s * launches
+    if wave_s > 0.0:
+        launch_s += wave_s * waves_of_rows(m, groups, small_m, units)
+    busy_s = smooth_max(compute_s, vector_s, memory_s, sharpness)
+    seconds = launch_s + busy_s
+    dynamic_j = (
+        2.0 * macs * j_per_flop + all_ops * j_per_op + cold_bytes * j_per_byte + hot_bytes * j_per_cache_byte
+        + busy_w * busy_s
     )  # fmt: skip
-    launch_s = fixed_s * launches + wave_s * waves_of_rows(m, groups, small_m, units)
-    dynamic_j = dynamic_joules(
-        2.0 * macs, ops, special, cold_bytes, hot_bytes, j_per_flop, j_per_op, j_per_byte, j_per_cache_byte
-    )
-    seconds = launch_s + smooth_max(compute_s, vector_s, memory_s, sharpness)
-    slower = slowdown(seconds, dynamic_j, static_w, limit_w)
-    if slower > 1.0:
+    joules = static_w * seconds + dynamic_j
+    if joules > limit_w * seconds:
+        slower = slowdown(seconds, dynamic_j, static_w, limit_w)
         seconds = launch_s + smooth_max(slower * compute_s, slower * vector_s, memory_s, sharpness)
-    joules = min(static_w * seconds + dynamic_j, limit_w * seconds)
+        joules = min(static_w * seconds + dynamic_j, limit_w * seconds)
     return seconds, joules, compute_s, vector_s, memory_s, launch_s

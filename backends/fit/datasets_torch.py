@@ -153,7 +153,7 @@ def _linear(positional: list[Any], named: dict[str, Any], shape: Shape, out: Sha
 
 
 def _batch_norm(positional: list[Any], named: dict[str, Any], shape: Shape, out: Shape) -> Graph:
-    return layers.norm(int(np.prod(shape)) // shape[1], shape[1], "fp32", function="batch")
+    return layers.norm(int(np.prod(shape)) // shape[1], shape[1], "fp32", function="batch_norm")
 
 
 def _layer_norm(positional: list[Any], named: dict[str, Any], shape: Shape, out: Shape) -> Graph:

@@ -83,8 +83,8 @@ def _own_sources(device: str) -> tuple[Source, ...]:
 KERNEL_FAMILIES = ("matmul", "attention", "decode")
 TORCH_FAMILIES = ("matmul", "conv", "conv3x3", "stem", "depthwise", "norm", "pointwise", "pooling")
 EAGER_FAMILIES = ("matmul", "norm", "pointwise", "softmax")
-OWN_FAMILIES = ("conv", "conv3x3", "stem", "depthwise", "norm", "softmax", "pointwise", "reduction", "pooling", "copy",
-                "gather", "recurrent")  # fmt: skip
+OWN_FAMILIES = ("conv", "conv3x3", "stem", "depthwise", "norm", "group_norm", "softmax", "pointwise", "reduction",
+                "pooling", "copy", "gather", "recurrent")  # fmt: skip
 IRENE_FAMILIES = ("matmul", "norm", "pointwise", "softmax", "gather")
 CORE_TILES = ((8.0, 16.0, 4.0, 16.0, 0.9),)
 EAGER = {"host_op_s": Prior(2.5e-5, 0.5, 1e-7, 1e-3)}

@@ -12,6 +12,7 @@ from .solve import SCALARS, Prior
 NOT_FITTED = """
 [coefficients]
 static_w = 1
+busy_w = 0
 j_per_op = 1e-12
 j_per_byte = 1e-12
 j_per_cache_byte = 1e-12
@@ -56,6 +57,7 @@ def priors_of(
     most_of_limit = 1.0 if device.kind == "gpu" else 100.0  # a GPU's limit would bind while it only reads
     priors = {
         "static_w": Prior(0.2 * power, 0.3, 0.02 * power, 0.8 * power),
+        "busy_w": Prior(0.15 * power, 0.5, 1e-3 * power, 0.7 * power),
         "j_per_op": Prior(0.6 * power / device.flop_per_s["fp32"], 0.4, 1e-15, 3.0 * power / device.flop_per_s["fp32"]),
         "j_per_byte": Prior(0.5 * power / bandwidth, 0.4, 1e-14, most_of_limit * power / bandwidth),
         "j_per_cache_byte": Prior(0.15 * power / bandwidth, 0.3, 1e-15, 0.5 * power / bandwidth),
@@ -74,6 +76,8 @@ def priors_of(
         priors[f"{family} sharpness"] = Prior(3.0, 0.4, 1.0, 32.0)
         if family in ("attention", "decode"):
             priors[f"{family} wave_s"] = Prior(2e-6, 0.7, 1e-9, 1e-3)
+        if family == "norm" and device.kind == "gpu":
+            priors["norm wave_s"] = Prior(2e-8, 1.0, 1e-10, 1e-5)
     priors["small_rate"] = Prior(0.7, 0.3, 0.1, 1.0)
     if "matmul" in families and "matmul ragged_rate" in given:
         priors["matmul ragged_rate"] = given["matmul ragged_rate"]

@@ -7,7 +7,7 @@ determine stays where physics (or the device's relatives) put it, and what they 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,12 +30,12 @@ class Prior:
 
 
 PRIOR_WEIGHT = 2e-3
-FEW = 1000
-"""Fewer samples than this hold the parameters no more loosely than this many."""
+FEW = 300
+"""Fewer samples than this hold a parameter no more loosely than this many."""
 ROBUST_SCALE = 0.15
 """Log residual from which on a row counts linearly."""
 
-SCALARS = ("static_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s")
+SCALARS = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s")
 
 
 def coefficients_of(values: Mapping[str, float], tiles: Sequence[float]) -> Coefficients:
@@ -72,7 +72,8 @@ def solve(
     centre = np.log([priors[name].value for name in free])
     spread = np.array([priors[name].spread for name in free])
     bounds = np.log([priors[name].low for name in free]), np.log([priors[name].high for name in free])
-    pull = np.sqrt(PRIOR_WEIGHT * max(rows.samples, FEW)) * ROBUST_SCALE / spread
+    informing = _informing(rows, priors)
+    pull = np.sqrt([PRIOR_WEIGHT * max(informing[name], FEW) for name in free]) * ROBUST_SCALE / spread
     weight = np.concatenate([rows.weight[:, 0], rows.weight[np.isfinite(rows.energy_j), 1]])
 
     def residuals(point: Array) -> Array:
@@ -89,6 +90,17 @@ def solve(
     return {name: values[name] for name in priors}
 
 
+def _informing(rows: Rows, names: Iterable[str]) -> dict[str, float]:
+    """How many samples each parameter is informed by: those of its family, or all."""
+    seen: dict[str, float] = {}
+    keys = {name.partition(" ")[0] for name in names}
+    for number, (family, math) in enumerate(rows.kinds):
+        count = len(np.unique(rows.sample[rows.kind_index == number]))
+        for key in {family, f"{family}.{math}"} & keys:
+            seen[key] = seen.get(key, 0.0) + count
+    return {name: seen.get(name.partition(" ")[0], rows.samples) for name in names}
+
+
 def log_residuals(device: Device, rows: Rows, energy_weight: float) -> Array:
     """log time error of every sample, then log error of energy given the measured time where energy was measured."""
     time_s, _ = predict(device, rows)
@@ -98,7 +110,15 @@ def log_residuals(device: Device, rows: Rows, energy_weight: float) -> Array:
 
 
 def energy_given_time(device: Device, rows: Rows) -> Array:
-    """Joules by the device's static power and energies, were the time known: the measured one."""
-    time_s, energy_j = predict(replace(device, power_w=1e12), rows)
-    static_w = device.coefficients.static_w
-    return np.minimum(energy_j + static_w * (rows.time_s - time_s), device.power_w * rows.time_s)
+    """Joules by the device's powers and energies, were the time known: the measured one.
+
+    It is busy in the measured time for the same share as in the predicted one.
+    """
+    free = replace(device, power_w=1e12)
+    time_s, energy_j = predict(free, rows)
+    c = device.coefficients
+    idle = replace(free, coefficients=replace(c, busy_w=0.0))
+    busy_j = energy_j - predict(idle, rows)[1]
+    rest_j = energy_j - busy_j - c.static_w * time_s
+    given = rest_j + (busy_j / time_s + c.static_w) * rows.time_s
+    return np.minimum(given, device.power_w * rows.time_s)

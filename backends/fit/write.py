@@ -10,7 +10,7 @@ from typing import Any
 from wattir.device import Coefficients
 
 FITTED = re.compile(r"^\[(coefficients|interval|\[fit\])", re.MULTILINE)
-PLAIN = ("static_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s")
+PLAIN = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s")
 
 
 def without_fit(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 
-from wattir.dims import Size, bounds, evaluate, maximum, product
+from wattir.dims import Size, bounds, evaluate, maximum, product, symbol
 from wattir.errors import UnsupportedError
 from wattir.frontends.onnx.broadcast import axis_of
 from wattir.frontends.onnx.loops import Body, body_of, leave, run_body
@@ -132,7 +132,7 @@ def loop(node: Node) -> None:
 
 
 def _trips(node: Node, graph: onnx.GraphProto, count: tuple[Any, ...] | None) -> Size:
-    """As the caller says, else the maximum that the node gives."""
+    """As the caller says, else the maximum that the node gives, else a free size that whoever estimates must give."""
     given: Size | None = node.context.trip_count(node)
     if given is not None:
         if bounds(given)[0] < 0:
@@ -142,11 +142,9 @@ def _trips(node: Node, graph: onnx.GraphProto, count: tuple[Any, ...] | None) ->
         if not _only_counts(graph):
             node.warn(f"when it stops depends on data; the maximum of {count[0]} trips is taken")
         return maximum(count[0], 0)
-    node.fail(
-        "a loop whose trip count depends on data",
-        "a trip count that follows from the shapes",
-        f"give it with --set trip_count.{node.label}=N, or trip_counts={{{node.label!r}: N}}",
-    )
+    trips = symbol(f"trip_count.{node.label}")
+    node.warn(f"the trip count depends on data; it is the size {trips}")
+    return trips
 
 
 def _only_counts(graph: onnx.GraphProto) -> bool:

@@ -1,0 +1,131 @@
+"""Pointwise primitives: one row each; and what is known of their content.
+
+A row holds the operations per output element: `ops` counts additions, products, comparisons and divisions; `special`
+counts exponentials, roots, trigonometry and other series.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from wattir.dims import Dim, maximum, minimum
+from wattir.frontends.jax.node import Node, Value, rule
+
+# function, ops, special
+POINTWISE: dict[str, tuple[str, int, int]] = {
+    "abs": ("abs", 1, 0), "acos": ("acos", 1, 1), "acosh": ("acosh", 3, 2), "add": ("add", 1, 0),
+    "add_any": ("add", 1, 0), "and": ("and", 1, 0), "asin": ("asin", 1, 1), "asinh": ("asinh", 3, 2),
+    "atan": ("atan", 1, 1), "atan2": ("atan2", 3, 1), "atanh": ("atanh", 4, 1), "bessel_i0e": ("bessel", 4, 1),
+    "bessel_i1e": ("bessel", 4, 1), "cbrt": ("cbrt", 0, 1), "ceil": ("ceil", 1, 0), "clamp": ("clamp", 2, 0),
+    "clz": ("clz", 1, 0), "complex": ("complex", 0, 0), "conj": ("conj", 1, 0), "cos": ("cos", 0, 1),
+    "cosh": ("cosh", 2, 2), "digamma": ("digamma", 4, 2), "div": ("div", 1, 0), "eq": ("equal", 1, 0),
+    "eq_to": ("equal", 1, 0), "erf": ("erf", 0, 1), "erf_inv": ("erf_inv", 0, 1), "erfc": ("erfc", 1, 1),
+    "exp": ("exp", 0, 1), "exp2": ("exp2", 0, 1), "expm1": ("expm1", 1, 1), "floor": ("floor", 1, 0),
+    "ge": ("greater_equal", 1, 0), "gt": ("greater", 1, 0), "imag": ("imag", 0, 0), "is_finite": ("is_finite", 1, 0),
+    "le": ("less_equal", 1, 0), "le_to": ("less_equal", 1, 0), "lgamma": ("lgamma", 4, 2), "log": ("log", 0, 1),
+    "log1p": ("log1p", 1, 1), "logistic": ("sigmoid", 2, 1), "lt": ("less", 1, 0), "lt_to": ("less", 1, 0),
+    "max": ("max", 1, 0), "min": ("min", 1, 0), "mul": ("mul", 1, 0), "mulhi": ("mul", 1, 0), "ne": ("not_equal", 1, 0),
+    "neg": ("neg", 1, 0), "nextafter": ("next_after", 2, 0), "not": ("not", 1, 0), "or": ("or", 1, 0),
+    "population_count": ("population_count", 1, 0), "pow": ("pow", 1, 2), "real": ("real", 0, 0),
+    "reduce_precision": ("round", 1, 0), "rem": ("mod", 3, 0), "round": ("round", 1, 0), "rsqrt": ("rsqrt", 0, 1),
+    "select_n": ("where", 1, 0), "shift_left": ("shift", 1, 0), "shift_right_arithmetic": ("shift", 1, 0),
+    "shift_right_logical": ("shift", 1, 0), "sign": ("sign", 2, 0), "sin": ("sin", 0, 1), "sinh": ("sinh", 2, 2),
+    "sqrt": ("sqrt", 0, 1), "square": ("square", 1, 0), "sub": ("sub", 1, 0), "tan": ("tan", 1, 1),
+    "tanh": ("tanh", 0, 1), "xor": ("xor", 1, 0), "zeta": ("zeta", 4, 2), "polygamma": ("polygamma", 4, 2),
+    "igamma": ("igamma", 8, 4), "igammac": ("igamma", 8, 4), "regularized_incomplete_beta": ("beta", 8, 4),
+    "random_gamma_grad": ("gamma", 8, 4),
+}  # fmt: skip
+
+COMPARISONS = frozenset({"ge", "gt", "le", "lt"})
+
+_KNOWN: dict[str, Callable[..., Any]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "max": maximum, "min": minimum, "neg": operator.neg,
+    "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "eq": operator.eq, "ne": operator.ne,
+    "rem": operator.mod, "div": operator.floordiv, "and": lambda a, b: a and b, "or": lambda a, b: a or b,
+    "not": lambda a: not a, "sign": lambda a: (a > 0) - (a < 0), "abs": abs, "clamp": lambda a, b, c: maximum(a, minimum(b, c)),
+}  # fmt: skip
+"""Whole numbers that are known stay known: sizes, counters, trip counts, indices."""
+
+
+@rule(*POINTWISE)
+def pointwise(node: Node) -> None:
+    """All inputs have the output's shape, but for scalars of `clamp`."""
+    function, ops, special = POINTWISE[node.op]
+    if node.op == "select_n" and _picked(node):
+        return
+    mask = _mask(node)
+    if mask and not _only_masks(node):
+        function = f"triangle_{function}"  # the op that lays a causal mask over scores
+    attrs = {"special": special} if special else {}
+    node.emit("pointwise", function=function, ops=ops, **attrs)
+    _know(node)
+    if mask and node.results[0] is not None and _only_masks(node):
+        node.results[0] = replace(node.results[0], triangle=True)
+
+
+@rule("integer_pow")
+def integer_pow(node: Node) -> None:
+    """By squaring."""
+    power = abs(int(node.params["y"]))
+    node.emit("pointwise", function="integer_pow", ops=max(power.bit_length() + power.bit_count() - 2, 1))
+
+
+def _picked(node: Node) -> bool:
+    """Whether the predicate is known everywhere; then one case is the result."""
+    which = node.ins[0].data
+    if not isinstance(which, (bool, int)) or int(which) + 1 >= len(node.ins):
+        return False
+    node.same(node.ins[int(which) + 1])
+    return True
+
+
+def _know(node: Node) -> None:
+    """Keeps whole numbers that follow from known ones, and where an iota counts."""
+    result = node.results[0]
+    if result is None or not result.free:
+        return
+    data = [value.data for value in node.ins]
+    changes: dict[str, Any] = {}
+    if node.op in _KNOWN and all(isinstance(d, (int, Dim, tuple)) for d in data):
+        changes["data"] = _apply(_KNOWN[node.op], data)
+    ramps = [value.ramp for value in node.ins if value.ramp is not None]
+    if node.op in ("add", "sub", "mul", "rem", "max") and len(ramps) == 1:
+        changes["ramp"] = ramps[0]
+    if changes:
+        node.results[0] = replace(result, **changes)
+
+
+def _apply(function: Callable[..., Any], data: list[Any]) -> Any:
+    lengths = {len(d) for d in data if isinstance(d, tuple)}
+    try:
+        if not lengths:
+            return function(*data)
+        rows = [d if isinstance(d, tuple) else (d,) * min(lengths) for d in data]
+        return tuple(function(*row) for row in zip(*rows, strict=True))
+    except (TypeError, ValueError, ArithmeticError):  # a comparison of formulas, or a division by zero
+        return None
+
+
+def _mask(node: Node) -> bool:
+    """Whether a triangle goes in, or comes to be: one axis's positions compared with another's."""
+    if any(value.triangle for value in node.ins):
+        return True
+    ramps = {value.ramp for value in node.ins}
+    return node.op in COMPARISONS and len(ramps) == 2 and None not in ramps
+
+
+def _only_masks(node: Node) -> bool:
+    """Whether the result is still a mask: all that goes in is a mask, a yes or no, or a literal."""
+    return all(_is_mask(value) for value in node.ins)
+
+
+def _is_mask(value: Value) -> bool:
+    return value.triangle or value.fixed or value.dtype == "bool"
+
+
+@rule("nan_to_num", "square_difference")
+def _two(node: Node) -> None:
+    node.emit("pointwise", function=node.op, ops=2)

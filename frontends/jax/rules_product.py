@@ -1,0 +1,116 @@
+"""Contractions: dot_general, ragged_dot, conv_general_dilated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from wattir.dims import Size, exact_div, product
+from wattir.frontends.jax.node import Node, Value, rule
+from wattir.ir import Op
+from wattir.kinds import FLOATS
+
+
+@rule("dot_general")
+def dot_general(node: Node) -> None:
+    """`groups` are the batch axes, k the contracted ones, m and n what is left of either side."""
+    (left_k, right_k), (left_batch, right_batch) = node.params["dimension_numbers"]
+    a, b = node.ins[:2]
+    groups, k = _sizes(a, left_batch), _sizes(a, left_k)
+    m, n = _rest(a, (*left_k, *left_batch)), _rest(b, (*right_k, *right_batch))
+    if a.fixed and not b.fixed:  # the parameter is the second operand, as everywhere
+        a, b, m, n = b, a, n, m
+    emit_product(node, a, b, groups=groups, m=m, n=n, k=k)
+
+
+def emit_product(node: Node, a: Value, b: Value, more: Iterable[Value] = (), **sizes: Size) -> None:
+    """The op, named after the module its parameter is in; repeated operands are written out for it."""
+    ins = (_written_out(node, a), _written_out(node, b), *more)
+    attrs: dict[str, Any] = {} if a.dtype in FLOATS or b.dtype in FLOATS or a.dtype[:3] == "com" else {"math": "int8"}
+    node.emit("matmul", ins=ins, name=title(node, b), **sizes, **attrs)
+
+
+def title(node: Node, weight: Value) -> str:
+    """The path of the layer: its scope, else the path of its parameter."""
+    if node.scope or not weight.fixed or weight.free:
+        return node.unique_label() if not node.scope else str(node.context.unique(node.scope))
+    roots = node.context.program.roots.get(weight.name, ())
+    path = roots[0].rpartition(".")[0] if roots else ""
+    return str(node.context.unique(path)) if path else node.unique_label()
+
+
+def _sizes(value: Value, axes: Iterable[int]) -> Size:
+    return product(value.shape[int(axis)] for axis in axes)
+
+
+def _rest(value: Value, axes: Iterable[int]) -> Size:
+    gone = {int(axis) for axis in axes}
+    return product(size for axis, size in enumerate(value.shape) if axis not in gone)
+
+
+def _written_out(node: Node, value: Value) -> Value:
+    """A product reads whole operands: what was only repeated for it (grouped keys) is copied first."""
+    if value.fixed:
+        return value
+    held = node.builder.tensors[value.name].elements
+    if held == value.elements:
+        return value
+    ratio = exact_div(value.elements, held)
+    if ratio is None or (isinstance(ratio, int) and ratio <= 1):
+        return value
+    name = node.builder.tensor(f"{value.name}.repeated", value.shape, value.dtype)
+    op = Op("copy", (value.name,), (name,), node.unique_label(), "broadcast_in_dim", {"function": "expand"}, node.times)
+    node.builder.ops.append(op)
+    return replace(value, name=name)
+
+
+@rule("ragged_dot", "ragged_dot_general")
+def ragged_dot(node: Node) -> None:
+    """Rows [m, k] in groups of unequal lengths, each with its own [k, n]: every row is multiplied once.
+
+    The row counts of the groups are data; their sum is the rows there are, so that m n k holds whatever they are.
+    """
+    a, b = node.ins[:2]
+    numbers = node.params.get("ragged_dot_dimension_numbers")
+    if numbers is None:
+        left_k, right_k, batch, experts = (1,), (1,), (), (0,)
+    else:
+        (left_k, right_k), (batch, _) = numbers.dot_dimension_numbers
+        experts = numbers.rhs_group_dimensions
+    k, groups = _sizes(a, left_k), _sizes(a, batch)
+    m = _rest(a, (*left_k, *batch))
+    n = _rest(b, (*right_k, *experts, *(numbers.dot_dimension_numbers[1][1] if numbers is not None else ())))
+    each = exact_div(m, _sizes(b, experts))
+    if each is not None:
+        groups, m = groups * _sizes(b, experts), each
+    emit_product(node, a, b, node.ins[2:], groups=groups, m=m, n=n, k=k)
+
+
+@rule("conv_general_dilated")
+def conv(node: Node) -> None:
+    """Any layout: `dimension_numbers` say where batch, features and space are. Dilated inputs: a transposed one."""
+    p = node.params
+    left, right, out = p["dimension_numbers"]
+    x, weight = node.ins[:2]
+    shape = node.outs[0][0]
+    groups = int(p.get("feature_group_count", 1))
+    emit_conv(
+        node, x, weight,
+        batch=shape[out[0]], c_in=weight.shape[right[1]] * groups, c_out=weight.shape[right[0]], groups=groups,
+        kernel=tuple(weight.shape[axis] for axis in right[2:]),
+        in_spatial=tuple(x.shape[axis] for axis in left[2:]),
+        out_spatial=tuple(shape[axis] for axis in out[2:]),
+    )  # fmt: skip
+
+
+def emit_conv(node: Node, x: Value, weight: Value, **sizes: Any) -> None:
+    dilation, strides = node.params.get("lhs_dilation") or (), node.params.get("window_strides") or ()
+    transposed = any(step != 1 for step in dilation) and all(step == 1 for step in strides)
+    if transposed:
+        sizes["transposed"] = True
+    if not sizes["kernel"]:  # no axis to slide over: a product
+        m, n, k = sizes["batch"], sizes["c_out"] // sizes["groups"], sizes["c_in"] // sizes["groups"]
+        emit_product(node, x, weight, groups=sizes["groups"], m=m, n=n, k=k)
+        return
+    node.emit("conv", ins=(_written_out(node, x), weight), name=title(node, weight), **sizes)

@@ -1,0 +1,29 @@
+"""What `lower` is given -> a `Program`, by the way in that fits."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from wattir.errors import UnsupportedError
+from wattir.frontends.torch.inputs import inputs_of
+from wattir.frontends.torch.program import Program
+
+
+def program_of(model: Any, inputs: Any) -> Program:
+    """The Program of a path, a module or an exported program."""
+    if isinstance(model, (str, os.PathLike)):
+        from wattir.frontends.torch.archive import read_archive
+
+        return read_archive(model)
+    import torch
+
+    if isinstance(model, torch.export.ExportedProgram):
+        from wattir.frontends.torch.exported import read_exported
+
+        return read_exported(model)
+    if isinstance(model, torch.nn.Module):
+        from wattir.frontends.torch.modules import read_module
+
+        return read_module(model, inputs_of(inputs))
+    raise UnsupportedError(f"a {type(model).__name__}; expected a torch.nn.Module or a torch.export.ExportedProgram")
