@@ -108,9 +108,18 @@ def test_waiting_for_the_host_is_a_layer_of_its_own():
 def test_the_json_object_has_the_promised_keys(model):
     found = model.report(seq=8, past=8).to_dict()
 
-    assert {"wattir_version", "model", "device", "energy_scope", "runtime", "sizes", "totals", "layers", "coverage", "warnings"} <= set(
-        found
-    )
+    assert {
+        "wattir_version",
+        "model",
+        "device",
+        "energy_scope",
+        "runtime",
+        "sizes",
+        "totals",
+        "layers",
+        "coverage",
+        "warnings",
+    } <= set(found)
     assert {
         "energy_j", "energy_low_j", "energy_high_j", "interval_level", "time_s", "power_w", "flop", "flop_causal",
         "macs", "params", "weight_bytes", "activation_bytes", "state_bytes", "kernels",

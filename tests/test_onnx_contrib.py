@@ -264,6 +264,16 @@ def test_linear_classifier_is_a_product() -> None:
     assert (flop(graph), graph.params) == (2 * B * 4 * 3, 15)
 
 
+def test_linear_classes_are_counted_by_their_intercepts() -> None:
+    """The input may declare fewer features than have coefficients, as in onnxruntime's logreg_iris.onnx."""
+    more = {"coefficients": [0.1] * 12, "classlabels_ints": [0, 1, 2]}
+    graph = lowered("LinearClassifier", [3, 2], domain=ML, outputs=2, intercepts=[0.0] * 3, **more)
+    assert [t.shape for t in outs(graph)] == [(3,), (3, 3)]
+    assert flop(graph) == 2 * 3 * 2 * 3
+    without = lowered("LinearClassifier", [5, 4], domain=ML, outputs=2, **more)
+    assert (shape(without, 1), flop(without)) == ((5, 3), 2 * 5 * 4 * 3)  # 12 coefficients of 4 features
+
+
 def test_trees_cost_their_depth() -> None:
     trees = {"nodes_treeids": [0] * 7 + [1] * 7, "nodes_featureids": [0] * 14, "n_targets": 1}
     op = only(lowered("TreeEnsembleRegressor", ["b", 4], domain=ML, **trees))

@@ -10,8 +10,9 @@ from onnx import helper
 from onnx_models import kinds, model_of, shapes_of
 from ort_shapes import true_shapes
 
+import wattir
 from wattir.dims import symbol
-from wattir.errors import SizeError, UnsupportedError
+from wattir.errors import SizeError
 from wattir.frontends.onnx import lower
 
 # ---- If -----------------------------------------------------------------------------------------------------------
@@ -124,8 +125,13 @@ def test_a_loop_multiplies_its_body() -> None:
 
 def test_a_loop_without_a_trip_count_says_how_to_give_it() -> None:
     model = model_of(LOOP.replace("COUNT", "m"))
-    with pytest.raises(UnsupportedError, match=r"--set trip_count.Loop:y=N, or trip_counts=\{'Loop:y': N\}"):
-        lower(model)
+    free = lower(model)
+    assert str(free.tensors["ys"].shape[0]) == "trip_count.Loop_y"
+    assert "trip count depends on data" in free.warnings[-1]
+    with pytest.raises(
+        SizeError, match="no value for size trip_count.Loop_y; give it with --set trip_count.Loop_y=VALUE"
+    ):
+        wattir.estimate(free, device="h200_sxm", sizes={"N": 1})
     for key in ("Loop:y", "y"):
         assert lower(model, trip_counts={key: 5}).tensors["ys"].shape == (5, symbol("N"), 8)
     assert str(lower(model, trip_counts={"y": "steps"}).tensors["ys"].shape[0]) == "steps"

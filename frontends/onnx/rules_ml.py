@@ -73,11 +73,11 @@ def linear_classifier(node: Node) -> None:
 
 
 def _held(node: Node, features: Size) -> int:
-    """Classes that have coefficients."""
-    count = len(node.attr("coefficients") or ())
-    if isinstance(features, int) and features and count % features == 0:
-        return max(count // features, 1)
-    return max(len(node.attr("intercepts") or ()), 1)
+    """Classes that have coefficients: those with an intercept, as onnxruntime counts them, else by the features."""
+    biases, count = len(node.attr("intercepts") or ()), len(node.attr("coefficients") or ())
+    if biases or not isinstance(features, int) or not features or count % features:
+        return max(biases, 1)
+    return max(count // features, 1)
 
 
 def _scores(node: Node, x: Value, sizes: tuple[Size, Size, Size], out: Value) -> None:
