@@ -112,7 +112,7 @@ CLIP_VIT_B_32 = {
 }  # fmt: skip
 DEIT_SMALL = {
     "hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "intermediate_size": 1536,
-    "image_size": 224, "patch_size": 16, "hidden_act": "gelu", "num_labels": 1000,
+    "image_size": 224, "patch_size": 16, "hidden_act": "gelu", "qkv_bias": True, "num_labels": 1000,
 }  # fmt: skip
 YOLOS_TINY = {
     "hidden_size": 192, "num_hidden_layers": 12, "num_attention_heads": 3, "intermediate_size": 768,
@@ -193,7 +193,7 @@ def _unet() -> torch.nn.Module:
 RECIPES: dict[str, Recipe] = {
     **{name: _vision(name, *row) for name, row in VISION.items()},
     "deit_small": Recipe(
-        _hub("DeiTConfig", "DeiTForImageClassification", DEIT_SMALL),
+        _hub("ViTConfig", "ViTForImageClassification", DEIT_SMALL),
         {"pixel_values": (("batch", 3, 224, 224), torch.float32)},
         "Touvron et al. 2020, arXiv:2012.12877; model card facebook/deit-small-patch16-224",
     ),

@@ -17,24 +17,41 @@ from wattir.errors import ModelFileError, UnsupportedError
 from wattir.graph_check import check_graph
 from wattir.ir import Graph
 
-BY_ENDING = {".onnx": "onnx", ".ort": "onnx", ".pb": "onnx"}
+BY_ENDING = {
+    ".onnx": "onnx", ".ort": "onnx", ".pb": "onnx", ".jaxexport": "jax", ".mlir": "jax", ".mlirbc": "jax",
+    ".pt2": "torch", ".json": "torch",
+}  # fmt: skip
 """File ending -> module here."""
 
-BY_OBJECT = {"onnx": "onnx"}
+BY_OBJECT = {
+    "onnx": "onnx", "jax": "jax", "jaxlib": "jax", "flax": "jax", "equinox": "jax", "keras": "jax",
+    "torch": "torch", "transformers": "torch",
+}  # fmt: skip
 """Top-level package of an object's class, or of a class it derives from -> module here."""
 
 
 def lower_any(model: Any, inputs: Any = None) -> Graph:
     """Lowers a path or a framework's object with the frontend it belongs to; the result is a checked Graph."""
-    lower = import_module(f"wattir.frontends.{_frontend_of(model)}").lower if _frontend_of(model) else _foreign(model)
+    found = _frontend_of(model, inputs)
+    lower = import_module(f"wattir.frontends.{found}").lower if found else _foreign(model)
     return check_graph(lower(model, inputs))
 
 
-def _frontend_of(model: Any) -> str | None:
+def _frontend_of(model: Any, inputs: Any = None) -> str | None:
     if isinstance(model, (str, os.PathLike)):
         return BY_ENDING.get(os.path.splitext(os.fspath(model))[1].lower())
     packages = (cls.__module__.partition(".")[0] for cls in type(model).__mro__)
-    return next((BY_OBJECT[package] for package in packages if package in BY_OBJECT), None)
+    found = next((BY_OBJECT[package] for package in packages if package in BY_OBJECT), None)
+    return "jax" if found is None and callable(model) and _holds_jax(inputs) else found
+
+
+def _holds_jax(inputs: Any) -> bool:
+    """Whether there is an array of JAX, or a description of one, among nested inputs: a plain function is then its."""
+    if isinstance(inputs, (tuple, list)):
+        return any(map(_holds_jax, inputs))
+    if isinstance(inputs, dict):
+        return any(map(_holds_jax, inputs.values()))
+    return type(inputs).__module__.partition(".")[0] in ("jax", "jaxlib")
 
 
 def _foreign(model: Any) -> Any:

@@ -17,7 +17,11 @@ MOST_LINES = 400
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "manager", "base", "common", "misc"}
 
 FRONTEND_MAY = {"wattir.ir", "wattir.dims", "wattir.dim_text", "wattir.errors", "wattir.kinds", "wattir.graph_check"}
-FRAMEWORKS = {"onnx": {"onnx", "numpy", "google"}, "torch": {"torch"}, "jax": {"jax", "jaxlib", "flax", "numpy"}}
+FRAMEWORKS = {
+    "onnx": {"onnx", "numpy", "google"},
+    "torch": {"torch", "transformers", "huggingface_hub"},
+    "jax": {"jax", "jaxlib", "flax", "keras", "numpy"},
+}
 """What the frontend of this name may import; google is protobuf, in which ONNX files are written."""
 BACKEND_MAY = FRONTEND_MAY | {
     "wattir.costs", "wattir.work", "wattir.layers", "wattir.roofline", "wattir.tape",

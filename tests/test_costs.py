@@ -142,3 +142,11 @@ def test_four_bit_weights_round_up_to_whole_bytes():
 @pytest.mark.parametrize("dtype, width", [("fp32", 4), ("bf16", 2), ("fp8", 1)])
 def test_bytes_follow_the_dtype(dtype, width):
     assert work(layers.matmul(2, 3, 5, dtype)).bytes == (2 * 5 + 5 * 3 + 2 * 3) * width
+
+
+def test_a_window_is_all_that_is_read_of_a_cache():
+    (plain,), (windowed,) = (
+        tabulate(layers.attention(2, 8, 1, 1000, 64, kv_heads=4, causal=True, window=w)) for w in (0, 100)
+    )
+    assert plain.state_bytes == 2 * 4 * 1000 * (64 + 64) * 2  # batch, kv heads, positions, d + dv, bytes of bf16
+    assert windowed.state_bytes == 2 * 4 * 100 * (64 + 64) * 2

@@ -159,3 +159,23 @@ def test_a_file_that_is_not_right_is_refused_with_the_place(text, said):
 def test_a_file_that_is_absent_is_refused():
     with pytest.raises(DeviceError, match=r"nowhere\.toml: cannot be read"):
         load_device("nowhere.toml")
+
+
+def test_machines_that_borrow_in_a_circle_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "wattir.device._load", lambda name: device_from_text(borrower(name, other[name]), f"{name}.toml")
+    )
+    other = {"h200_sxm": "h100_sxm", "h100_sxm": "h200_sxm"}
+    with pytest.raises(
+        DeviceError, match=r"circle \(h200_sxm from h100_sxm from h200_sxm\); expected \[coefficients\]"
+    ):
+        load_device("h200_sxm")
+
+
+def borrower(device_id: str, lender: str) -> str:
+    """A file without coefficients of its own."""
+    head = GOOD[: GOOD.index("[coefficients]")]
+    made = head.replace('id = "made_up"', f'id = "{device_id}"').split("\n")
+    kept = [line for line in made if not line.startswith("relatives")]
+    at = next(i for i, line in enumerate(kept) if line.startswith("scope"))
+    return "\n".join([*kept[: at + 1], f'relatives = ["{lender}"]', *kept[at + 1 :]])

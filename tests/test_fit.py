@@ -15,7 +15,8 @@ pytest.importorskip("numba")
 from wattir import layers  # noqa: E402
 from wattir.backends.fit import plan as plans  # noqa: E402
 from wattir.backends.fit.__main__ import fit_device, main  # noqa: E402
-from wattir.backends.fit.cross_validate import LeftOut, fold_of, left_out  # noqa: E402
+from wattir.backends.fit.cross_validate import fold_of, left_out  # noqa: E402
+from wattir.backends.fit.intervals import NETWORK_OF_LAYER, beyond_waiting, half_width, interval  # noqa: E402
 from wattir.backends.fit.model import predict  # noqa: E402
 from wattir.backends.fit.priors import limits_of, priors_of  # noqa: E402
 from wattir.backends.fit.rows import layer_rows, network_rows, thinned, together  # noqa: E402
@@ -25,12 +26,14 @@ from wattir.costs import tabulate  # noqa: E402
 from wattir.device import device_folder, device_from_text, load_device  # noqa: E402
 from wattir.dims import symbol  # noqa: E402
 from wattir.errors import DeviceError  # noqa: E402
+from wattir.interval import WAITING_WIDTH  # noqa: E402
 from wattir.machine import row_of  # noqa: E402
 from wattir.roofline import kernel_cost  # noqa: E402
 
 TILES = (256.0, 128.0, 64.0, 64.0, 0.8)
 TRUE = {
-    "static_w": 110.0, "j_per_op": 8e-12, "j_per_byte": 7e-11, "j_per_cache_byte": 2e-11, "cache_bytes_per_s": 9e12,
+    "static_w": 110.0, "busy_w": 90.0, "j_per_op": 8e-12, "j_per_byte": 7e-11, "j_per_cache_byte": 2e-11,
+    "cache_bytes_per_s": 9e12,
     "host_op_s": 0.0, "j_per_flop bf16": 4e-13, "matmul compute_efficiency": 0.8, "matmul memory_efficiency": 0.85,
     "matmul fixed_s": 4e-6, "matmul sharpness": 3.5, "pointwise compute_efficiency": 0.6,
     "pointwise memory_efficiency": 0.75, "pointwise fixed_s": 2e-6, "pointwise sharpness": 5.0, "small_rate": 0.8,
@@ -124,16 +127,36 @@ def test_a_fit_never_sees_the_group_it_is_judged_on():
 
 
 def test_half_width_is_the_conformal_quantile():
-    energy = np.array([0.1, -0.2, 0.3, -0.4, 0.5, 0.6, 0.7, 0.8, -0.9, np.nan])
-    errors, one_source = LeftOut(energy, energy, energy), np.zeros(10)
-    assert errors.half_width(np.ones(10, bool), one_source) == 0.9  # rank ceil(10 * 0.9) = 9 of 9
-    assert errors.half_width(np.isnan(energy), one_source) is None
+    errors = np.array([0.1, -0.2, 0.3, -0.4, 0.5, 0.6, 0.7, 0.8, -0.9, np.nan])
+    assert half_width(errors, np.zeros(10)) == 0.9  # rank ceil(10 * 0.9) = 9 of 9
+    assert half_width(np.full(3, np.nan), np.zeros(3)) is None
 
 
-def test_a_small_source_counts_as_much_as_a_large_one_in_the_interval():
-    energy = np.concatenate([np.full(1000, 0.1), np.full(10, 0.5)])
-    source = np.concatenate([np.zeros(1000), np.ones(10)])
-    assert LeftOut(energy, energy, energy).half_width(np.ones(1010, bool), source) == 0.5
+def test_a_small_cell_counts_as_much_as_a_large_one_in_the_interval():
+    errors = np.concatenate([np.full(1000, 0.1), np.full(10, 0.5)])
+    cells = np.concatenate([np.zeros(1000), np.ones(10)])
+    assert half_width(errors, cells) == 0.5
+
+
+def test_waiting_for_the_host_explains_a_part_of_an_error():
+    found = beyond_waiting(np.array([-0.5, 0.5, 0.1]), np.array([0.0, 1.0, 1.0]))
+    assert found == pytest.approx([0.5, 0.5 - WAITING_WIDTH, 0.0])
+
+
+def test_an_interval_says_what_it_was_not_measured_on():
+    both, layers_alone, networks_alone = interval(0.6, 0.2), interval(0.6, None), interval(None, 0.2)
+    assert (both["layer"], both["network"]) == (0.6, 0.2)
+    assert layers_alone["network"] == 0.6 * NETWORK_OF_LAYER and "no networks measured" in layers_alone["source"]
+    assert networks_alone["layer"] == 0.2 / NETWORK_OF_LAYER and "no layers measured" in networks_alone["source"]
+
+
+def test_the_host_is_timed_on_networks_that_wait_for_it():
+    (work,) = tabulate(layers.pointwise(1000, "bf16"))
+    rows = network_rows([[replace(work, times=100)]] * 3, time_s=[2e-3, 2.2e-3, 1e-9], energy_j=[1, 1, 1],
+                        group=["a", "b", "c"], host_ops=[100.0, 100.0, 100.0])  # fmt: skip
+    device = with_values(bare(), TRUE, TILES)
+    assert plans.with_host(device, rows).coefficients.host_op_s == pytest.approx(2.1e-5)  # the third does not wait
+    assert plans.with_host(device, rows.take(np.array([2]))) == device
 
 
 def test_networks_sum_their_kernels_and_wait_for_the_host():

@@ -129,7 +129,7 @@ def test_a_loop_without_a_trip_count_says_how_to_give_it() -> None:
     assert str(free.tensors["ys"].shape[0]) == "trip_count.Loop_y"
     assert "trip count depends on data" in free.warnings[-1]
     with pytest.raises(
-        SizeError, match="no value for size trip_count.Loop_y; give it with --set trip_count.Loop_y=VALUE"
+        SizeError, match=r"no value for size trip_count\.Loop_y; give it with --set trip_count\.Loop_y="
     ):
         wattir.estimate(free, device="h200_sxm", sizes={"N": 1})
     for key in ("Loop:y", "y"):

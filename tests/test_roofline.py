@@ -22,7 +22,8 @@ RATES = {
     "s_per_flop": 1e-14, "s_per_op": 1e-13, "s_per_byte": 2e-13, "s_per_cache_byte": 1e-13, "fixed_s": 3e-6,
     "j_per_flop": 6e-13, "j_per_op": 2e-12, "j_per_byte": 6e-11, "j_per_cache_byte": 2e-11,
     "static_w": 120.0, "limit_w": 700.0, "sharpness": 4.0, "units": 132.0, "cache_bytes": 5e7, "hot_weights": 0.0,
-    "tile_m": 128.0, "tile_n": 256.0, "small_m": 64.0, "small_n": 64.0, "small_rate": 0.6, "wave_s": 0.0, "ragged_rate": 1.0,
+    "tile_m": 128.0, "tile_n": 256.0, "small_m": 64.0, "small_n": 64.0, "small_rate": 0.6, "wave_s": 0.0,
+    "ragged_rate": 1.0, "busy_w": 150.0,
 }  # fmt: skip
 
 
@@ -97,7 +98,7 @@ def test_seconds_scale_with_seconds_and_joules_with_joules():
     """Every rate in milli-units gives the answer in milli-units: no hidden constant carries a unit."""
     in_time = ("s_per_flop", "s_per_op", "s_per_byte", "s_per_cache_byte", "fixed_s")
     slower = {name: RATES[name] * 1000 for name in in_time}
-    watts = {name: RATES[name] / 1000 for name in ("static_w", "limit_w")}
+    watts = {name: RATES[name] / 1000 for name in ("static_w", "busy_w", "limit_w")}
 
     base, scaled = cost(), cost(**slower, **watts)
     assert scaled[0] == pytest.approx(1000 * base[0], rel=1e-12)
@@ -109,3 +110,18 @@ def test_a_kernel_without_work_costs_its_launch():
 
     assert seconds == RATES["fixed_s"]
     assert math.isclose(joules, RATES["fixed_s"] * RATES["static_w"])
+
+
+def test_running_draws_more_than_waiting():
+    """What a kernel gets done is not all that it draws: the same work at half the rate costs more."""
+    fast, slow = cost(bytes_=1e9), cost(bytes_=1e9, s_per_byte=2 * RATES["s_per_byte"], s_per_cache_byte=2e-13)
+
+    assert slow[1] - fast[1] == pytest.approx((RATES["static_w"] + RATES["busy_w"]) * (slow[0] - fast[0]), rel=1e-9)
+
+
+@given(amount, amount, st.floats(1, 16))
+def test_two_roofs_are_the_same_formula_as_three(a, c, sharpness):
+    top = max(a, c)
+    longhand = top * ((a / top) ** sharpness + (c / top) ** sharpness) ** (1 / sharpness) if top else 0.0
+
+    assert smooth_max(a, 0.0, c, sharpness) == pytest.approx(longhand, rel=1e-12)

@@ -25,6 +25,8 @@ def lower(model: Any, inputs: Any = None) -> Graph:
 
     if isinstance(model, Graph):
         return _without_inputs(model, inputs)
+    if isinstance(model, (str, os.PathLike)) and os.path.isfile(os.path.join(model, "config.json")):
+        model = os.path.join(model, "config.json")
     if isinstance(model, (str, os.PathLike)) and not os.path.isfile(model):
         return _without_inputs(_built_in(os.fspath(model)), inputs)
     if isinstance(model, (str, os.PathLike)) and os.fspath(model).endswith(".wattir"):

@@ -156,11 +156,12 @@ class CostModel:
         self, energy: Any, time: Any, squares: Any, modelled: Any, unknown: Any, host_ops: Any, np: Any = math
     ) -> Answer:
         """From sums over kernels to the totals of a pass; `np` is numpy where the sums are arrays."""
-        half = half_width(self.device, energy, squares, modelled, unknown, np)
         host_s = host_ops * self.host_op_s
         waiting_s = host_s - time
         waiting_s = waiting_s * (waiting_s > 0)
-        energy = energy + self.device.coefficients.static_w * waiting_s
+        waiting = self.device.coefficients.static_w * waiting_s
+        half = half_width(self.device, energy, squares, modelled, unknown, np, waiting)
+        energy = energy + waiting
         return Answer(energy, energy * np.exp(-half), energy * np.exp(half), time + waiting_s)
 
     @property
@@ -199,9 +200,8 @@ def compile_graph(graph: Graph, device: Device, runtime: str = "compiled", dtype
     """The cost model of a network on a machine; `dtype` is a what-if precision."""
     kernels = tabulate(lower_to_kernels(with_precision(check_graph(graph), dtype), runtime))
     weight_bytes = sum((work.weight_bytes for work in kernels), start=0)
-    hot = bounds(weight_bytes)[1] <= device.cache_bytes
+    hot = len(kernels) > 1 and bounds(weight_bytes)[1] <= device.cache_bytes  # a layer alone stands for one of many
     rows = tuple(
         row_of(device, work.family, work.math, strict_fp32=dtype == "fp32", hot_weights=hot) for work in kernels
     )
     return CostModel(graph, device, runtime, dtype, kernels, rows)
-

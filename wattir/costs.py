@@ -88,7 +88,8 @@ def _conv(op: Op, graph: Graph) -> Columns:
     else:
         points, n, k = a["batch"] * product(a["out_spatial"]), c_out, c_in * taps
     return {
-        "family": _conv_family(a, c_in), "macs": a["groups"] * points * n * k, "m": points, "n": n, "k": k, "groups": a["groups"],
+        "family": _conv_family(a, c_in), "macs": a["groups"] * points * n * k, "m": points, "n": n, "k": k,
+        "groups": a["groups"],
     }  # fmt: skip
 
 
@@ -111,12 +112,27 @@ def _attention(op: Op, graph: Graph) -> Columns:
     full = minimum(a["kv"], a["window"]) if a.get("window", 0) != 0 else a["kv"]
     pairs, pairs_causal = a["q"] * full, attention_pairs(a["q"], a["kv"], a["causal"], a.get("window", 0))
     return {
+        **_windowed_streams(op, graph),
         "family": "decode" if a["q"] == 1 else "attention",
         "macs": rows * pairs * (a["d"] + a["dv"]), "macs_causal": rows * pairs_causal * (a["d"] + a["dv"]),
         "m": a["q"] * (a["heads"] // a["kv_heads"]), "n": full, "k": a["d"] + a["dv"],
         "groups": a["batch"] * a["kv_heads"],  # queries that share keys fill one tile
         "ops": 4 * rows * pairs_causal, "special": rows * pairs_causal,
     }  # fmt: skip
+
+
+def _windowed_streams(op: Op, graph: Graph) -> Columns:
+    """Of keys and values outside every query's window nothing is read: q queries see window + q - 1 positions."""
+    a = op.attrs
+    if a.get("window", 0) == 0 or len(op.ins) < 3:
+        return {}
+    key = graph.tensors[op.ins[1]]
+    if key.elements != a["batch"] * a["kv_heads"] * a["kv"] * a["d"]:
+        return {}
+    unread = a["kv"] - minimum(a["kv"], a["window"] + a["q"] - 1)
+    stream = _STREAM_OF_ROLE[key.role]
+    spared = Tensor((a["batch"], a["kv_heads"], unread, a["d"] + a["dv"]), key.dtype).bytes
+    return {stream: _streams(op, graph)[stream] - spared}
 
 
 def attention_pairs(q: Size, kv: Size, causal: bool, window: Size = 0) -> Size:

@@ -1,8 +1,8 @@
 """Machines: one TOML file each, read into a `Device`; what a file does not know is borrowed from a relative.
 
-A file has the datasheet's limits (`[limits]`, with their source) and, where rows were measured, `[coefficients]` fitted
-by ``wattir fit`` with their `[[fit]]` records and `[interval]`. Efficiencies are shares of a limit, so they carry over to
-a relative; powers and energies carry over in proportion to the limits.
+A file has the datasheet's limits (`[limits]`, with their source) and, where rows were measured, `[coefficients]`
+fitted by ``wattir fit`` with their `[[fit]]` records and `[interval]`. Efficiencies are shares of a limit, so they
+carry over to a relative; powers and energies carry over in proportion to the limits.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -29,7 +30,8 @@ MATH_FALLBACK = {
 FAMILY_FALLBACK = {
     "depthwise": "conv", "stem": "conv", "conv3x3": "conv", "conv": "matmul", "attention": "matmul",
     "decode": "attention", "recurrent": "matmul",
-    "softmax": "norm", "group_norm": "norm", "norm": "pointwise", "reduction": "pointwise", "pooling": "pointwise", "resize": "pointwise",
+    "softmax": "norm", "group_norm": "norm", "norm": "pointwise", "reduction": "pointwise", "pooling": "pointwise",
+    "resize": "pointwise",
     "quantize": "pointwise", "copy": "pointwise", "gather": "copy", "scatter": "gather", "random": "pointwise",
     "sort": "pointwise", "fft": "pointwise", "scan": "pointwise", "collective": "pointwise", "host": "pointwise",
     "unknown": "pointwise", "pointwise": "matmul",
@@ -61,7 +63,8 @@ class Coefficients:
     """What was fitted. `families` is keyed by family or ``family.math``; energies per FLOP by math dtype.
 
     `tiles`: large tile (m, n), small tile (m, n), and the small tile's share of the large one's rate. `static_w`: power
-    at zero work, `busy_w` what running kernels add to it (0 where unknown). `host_op_s`: what the host needs to launch one framework op in eager.
+    at zero work; `busy_w`: what running kernels add to it (0 where unknown). `host_op_s`: what the host needs to launch
+    one framework op in eager.
     """
 
     static_w: float
@@ -80,8 +83,8 @@ class Coefficients:
 class Device:
     """One machine. Limits are the datasheet's; `scope` says what the joules cover (board, package, rail, wall, node).
 
-    `measured` is False when the coefficients come from `borrowed_from`. `interval_layer`, `interval_network`: half-widths
-    of the 90 % interval in log space for one layer and for a whole network.
+    `measured` is False when the coefficients come from `borrowed_from`. `interval_layer`, `interval_network`:
+    half-widths of the 90 % interval in log space for one layer and for a whole network.
     """
 
     id: str
@@ -125,7 +128,7 @@ class Device:
             name = FAMILY_FALLBACK[name]
 
     def j_per_flop(self, math: str) -> float:
-        """Joules of one FLOP in a math dtype; where it was not fitted, the nearest wider one's in proportion to rate."""
+        """Joules of one FLOP in a math dtype; where it was not fitted, the nearest one's in proportion to rate."""
         fitted = self.coefficients.j_per_flop
         if math in fitted:
             return fitted[math]
@@ -261,9 +264,22 @@ def _borrowed(table: Mapping[str, Any], where: str) -> Device:
     relatives = table.get("relatives", ())
     if not relatives:
         raise DeviceError(f"{where}: neither [coefficients] nor `relatives`; expected one of them")
-    lender = load_device(relatives[0])
+    waiting = (*_BORROWERS.get(), table["id"])
+    if table["id"] in waiting[:-1]:
+        raise DeviceError(
+            f"{where}: borrows in a circle ({' from '.join(waiting)}); expected [coefficients] in one of them"
+        )
+    token = _BORROWERS.set(waiting)
+    try:
+        lender = load_device(relatives[0])
+    finally:
+        _BORROWERS.reset(token)
     own = _device(table, lender.coefficients, lender)
     return replace(own, coefficients=_scaled(lender, own))
+
+
+_BORROWERS: ContextVar[tuple[str, ...]] = ContextVar("borrowers", default=())
+"""Ids of the machines whose lender is being read, the first asked for first."""
 
 
 def _scaled(lender: Device, own: Device) -> Coefficients:

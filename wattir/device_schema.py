@@ -9,7 +9,14 @@ from wattir.errors import DeviceError, suggestion
 
 Range = tuple[float, float]
 
-TEXTS = {"id": True, "name": True, "kind": True, "scope": True, "vendor": False, "borrowed_from": False}  # name -> required
+TEXTS = {
+    "id": True,
+    "name": True,
+    "kind": True,
+    "scope": True,
+    "vendor": False,
+    "borrowed_from": False,
+}  # name -> required
 KINDS_OF_DEVICE = ("gpu", "cpu", "npu", "board")
 SCOPES = ("board", "package", "rail", "wall", "node")
 TOP = (*TEXTS, "aliases", "relatives", "limits", "coefficients", "interval", "fit")

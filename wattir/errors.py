@@ -1,13 +1,13 @@
 """Everything wattir raises on purpose.
 
-    WattirError                 one line for people: where, what, expected, what to do
-    ├── InputError              exit code 2: what the user gave cannot be used
-    │   ├── ModelFileError      a model file that is damaged, hostile or of another format
-    │   ├── UnsupportedError    a well-formed model that asks for what a frontend cannot lower
-    │   ├── SizeError           a free size that is missing, unknown, or out of range
-    │   ├── DeviceError         an unknown device id or a device file that is not right
-    │   └── GraphError          a graph that breaks the rules of the IR
-    └── CheckFailed             exit code 1: a check the user asked for does not hold
+WattirError                 one line for people: where, what, expected, what to do
+├── InputError              exit code 2: what the user gave cannot be used
+│   ├── ModelFileError      a model file that is damaged, hostile or of another format
+│   ├── UnsupportedError    a well-formed model that asks for what a frontend cannot lower
+│   ├── SizeError           a free size that is missing, unknown, or out of range
+│   ├── DeviceError         an unknown device id or a device file that is not right
+│   └── GraphError          a graph that breaks the rules of the IR
+└── CheckFailed             exit code 1: a check the user asked for does not hold
 """
 
 from __future__ import annotations

@@ -48,10 +48,21 @@ KINDS: dict[str, Kind] = {
     "norm": Kind(
         "Normalization over `length` elements. ins: x, then scale, shift and statistics.",
         ("function", "length"),
-        functions=frozenset({
-            "layer_norm", "rms_norm", "batch_norm", "group_norm", "instance_norm", "lrn", "mean_variance_norm",
-            "l1_norm", "l2_norm", "max_norm", "weight_norm",
-        }),
+        functions=frozenset(
+            {
+                "layer_norm",
+                "rms_norm",
+                "batch_norm",
+                "group_norm",
+                "instance_norm",
+                "lrn",
+                "mean_variance_norm",
+                "l1_norm",
+                "l2_norm",
+                "max_norm",
+                "weight_norm",
+            }
+        ),
     ),
     "softmax": Kind("Softmax over an axis of `length` elements.", ("function", "length")),
     "reduction": Kind("`length` elements become one.", ("function", "length")),

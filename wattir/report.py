@@ -173,5 +173,3 @@ def _device_warnings(model: CostModel) -> list[str]:
     if device.measured:
         return []
     return [f"{device.id}: no measurements of this machine; coefficients borrowed from {device.borrowed_from}"]
-
-

@@ -34,21 +34,6 @@ class LeftOut:
         found = {name: np.abs(np.expm1(column[mask & np.isfinite(column)])) for name, column in columns.items()}
         return {name: round(float(np.median(errors)), 4) for name, errors in found.items() if len(errors)}
 
-    def half_width(self, mask: Array, source: Array, level: float = 0.9) -> float | None:
-        """The quantile of the absolute log error of energy, with split conformal's correction for few samples.
-
-        Every source counts the same, however many samples it has.
-        """
-        kept = np.flatnonzero(mask & np.isfinite(self.energy))
-        if not len(kept):
-            return None
-        _, which, counts = np.unique(source[kept], return_inverse=True, return_counts=True)
-        errors, shares = np.abs(self.energy[kept]), 1.0 / (counts[which] * len(counts))
-        order = np.argsort(errors)
-        wanted = min(level * (1.0 + 1.0 / len(kept)), 1.0)
-        at = int(np.searchsorted(np.cumsum(shares[order]), wanted - 1e-9))
-        return float(errors[order][min(at, len(kept) - 1)])
-
 
 def fold_of(groups: Array, folds: int) -> Array:
     """The fold of every sample: by its group's name alone, so that a group is never split; evenly by group count."""

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from wattir.costs import tabulate
 from wattir.dims import evaluate
 from wattir.ir import Graph
 from wattir.models import FOLDER
 from wattir.passes import lower_to_kernels
 from wattir.passes.precision import with_precision
-from wattir.costs import tabulate
 from wattir.wattir_file import read
 from wattir.work import Work
 
@@ -72,13 +72,20 @@ def covered(folder: str, models: tuple[str, ...] = (FOLDER,)) -> Networks:
     rows = network_rows(
         tables, time_s=kept.time_s, energy_j=kept.energy_j, group=kept.model, label="network", host_ops=host_ops
     )
-    return Networks(replace(rows, dropped={"of a network that no built-in model covers": int((~has).sum())}), kept, uncovered)
+    return Networks(
+        replace(rows, dropped={"of a network that no built-in model covers": int((~has).sum())}), kept, uncovered
+    )
 
 
 def trap_of(row: Any) -> str:
     """Why a measured row says little about the formula; empty for a good one. See PROVENANCE.md beside the table."""
-    if row.model.startswith(("bert", "roberta")) and row.mode == "graph" and row.batch > 1:
+    masked = row.phase == "decode" or row.model.startswith(("bert", "roberta"))
+    if row.mode == "graph" and masked:
         return "masked attention takes another path under capture"
+    if row.model.startswith("t5"):
+        return "writes its attention scores out; the built-in model does not"
+    if row.mode == "compile":
+        return "torch.compile without CUDA graphs: no profile stands for it"
     return ""
 
 
@@ -90,7 +97,23 @@ def _works(row: Any, models: tuple[str, ...]) -> tuple[Work, ...] | None:
     sizes = _sizes(row, _graph(path))
     if sizes is None:
         return None
-    return tuple(at_sizes(work, sizes) for work in _kernels(path, str(row.math), RUNTIME_OF_MODE[row.mode]))
+    works = (at_sizes(work, sizes) for work in _kernels(path, str(row.math), RUNTIME_OF_MODE[row.mode]))
+    if row.phase != "prefill":
+        return tuple(works)
+    return tuple(_of_last_token(work, int(row.seq)) if _makes_logits(work) else work for work in works)
+
+
+def _makes_logits(work: Work) -> bool:
+    return work.kind == "matmul" and int(str(work.n)) > LEAST_VOCABULARY
+
+
+LEAST_VOCABULARY = 30_000
+
+
+def _of_last_token(work: Work, seq: int) -> Work:
+    """Measured prefills make the logits of the last token alone, the built-in models those of every position."""
+    shares = {name: evaluate(getattr(work, name), {}) // seq for name in ("macs_causal", "m", "in_bytes", "out_bytes")}
+    return replace(work, **shares)
 
 
 @lru_cache

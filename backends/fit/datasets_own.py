@@ -48,7 +48,10 @@ def own_layers(folder: str, file: str = "layers.csv") -> Rows:
         table[name] = table[name].fillna(0).astype(int) if name in table else 0
     good = table.time_s.gt(0.0) & table.energy_j.gt(0.0)
     planar = table.op.eq("conv2d") & table.layout.eq("nchw") & table.dtype.isin(("bf16", "fp16"))
-    dropped = {"failed": int((~good).sum()), "16 bit convolution, channels first: transposed on the way": int((good & planar).sum())}
+    dropped = {
+        "failed": int((~good).sum()),
+        "16 bit convolution, channels first: transposed on the way": int((good & planar).sum()),
+    }
     table = table[good & ~planar]
     works = [_work(row) for row in table.itertuples()]
     known = np.array([work is not None for work in works])
@@ -110,7 +113,9 @@ def _norm(row: Row) -> Graph:
     if row.rows:
         return layers.norm(row.rows, row.cols, row.dtype, function=row.op)
     if row.op == "group_norm":
-        return layers.norm(row.n_batch * row.groups, row.h * row.w * row.c_in // max(row.groups, 1), row.dtype, function="group_norm")
+        return layers.norm(
+            row.n_batch * row.groups, row.h * row.w * row.c_in // max(row.groups, 1), row.dtype, function="group_norm"
+        )
     return layers.norm(row.n_batch * row.h * row.w, row.c_in, row.dtype, function="batch_norm")
 
 

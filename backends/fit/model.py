@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -16,20 +17,42 @@ from .rows import Array, Rows
 HOT = ROW_CONSTANTS.index("hot_weights")
 
 
-def predict(device: Device, rows: Rows) -> tuple[Array, Array]:
-    """Seconds and joules of every sample.
+@dataclass(frozen=True)
+class Sums:
+    """Of every sample: seconds and joules in all, the sum of its kernels' squared joules, the joules of kernels whose
+    family was not fitted on this machine, and those of waiting for the host."""
+
+    time_s: Array
+    energy_j: Array
+    squares: Array
+    modelled_j: Array
+    waiting_j: Array
+
+
+def sums(device: Device, rows: Rows) -> Sums:
+    """What every sample costs.
 
     Where the host launches ops one by one (eager) a network takes at least ``host_ops * host_op_s``, with the device
     waiting at its static power.
     """
-    constants = np.array([row_of(device, family, math, strict_fp32=True).constants for family, math in rows.kinds])
+    found = [row_of(device, family, math, strict_fp32=True) for family, math in rows.kinds]
+    constants = np.array([row.constants for row in found])
+    modelled = np.array([not row.measured for row in found], dtype=float)[rows.kind_index]
     seconds, joules = np.empty(len(rows.work)), np.empty(len(rows.work))
     _loop()(rows.work, constants, rows.kind_index, rows.hot, seconds, joules)
-    samples = rows.samples
-    time_s = np.bincount(rows.sample, seconds * rows.times, samples)
-    energy_j = np.bincount(rows.sample, joules * rows.times, samples)
+    time_s, energy_j, squares, modelled_j = (
+        np.bincount(rows.sample, column * rows.times, rows.samples)
+        for column in (seconds, joules, joules**2, joules * modelled)
+    )
     waits = np.maximum(rows.host_ops * device.coefficients.host_op_s - time_s, 0.0)
-    return time_s + waits, energy_j + waits * device.coefficients.static_w
+    waiting_j = waits * device.coefficients.static_w
+    return Sums(time_s + waits, energy_j + waiting_j, squares, modelled_j, waiting_j)
+
+
+def predict(device: Device, rows: Rows) -> tuple[Array, Array]:
+    """Seconds and joules of every sample."""
+    found = sums(device, rows)
+    return found.time_s, found.energy_j
 
 
 @lru_cache

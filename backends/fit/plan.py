@@ -12,7 +12,9 @@ import numpy as np
 
 from wattir.device import Device, device_folder, device_from_text
 
-from .cross_validate import LeftOut, left_out
+from .cross_validate import LeftOut, left_out, log_errors
+from .intervals import beyond_waiting, borrowed_energy, half_width, interval
+from .model import predict, sums
 from .priors import limits_of, priors_from, priors_of
 from .rows import Array, Rows, thinned, together
 from .solve import Prior, log_residuals, solve, with_values
@@ -26,6 +28,7 @@ NETWORK = "network"
 class Source:
     """One measured set: its `folder`, how its rows are read from there, and what is said of it in the file.
 
+    `held_out`: rows that nothing is fitted to but the host's seconds an op, and that the interval is judged on.
     `copies`: of how many weights the rows rotate, where the last-level cache may hold them all.
     """
 
@@ -37,6 +40,7 @@ class Source:
     most: int = 4000
     network: bool = False
     copies: int = 0
+    held_out: bool = False
     note: str = ""
 
 
@@ -62,12 +66,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted device, the rows it was fitted to with the source of each, and its errors on left-out groups."""
+    """A fitted device, its rows with the source of each, and its errors on them when their groups were left out.
+
+    `waiting`: the share of each row's joules that the device draws while it waits for the host.
+    """
 
     device: Device
     rows: Rows
     source: Array
     errors: LeftOut
+    waiting: Array
 
 
 def fixed(value: float) -> Prior:
@@ -77,27 +85,37 @@ def fixed(value: float) -> Prior:
 
 def run(plan: Plan, text: str, where: str, data: str, say: Callable[[str], None]) -> str | None:
     """The device file's new text, or None where the data are not there."""
+    found = fit(plan, text, where, data, say)
+    if found is None:
+        return None
+    sources, whole, fitted = found
+    records = [
+        _record(source, i, rows, fitted, plan) for i, (source, rows) in enumerate(zip(sources, whole, strict=True))
+    ]
+    return with_fit(text, fitted.device.coefficients, _interval(sources, fitted), records)
+
+
+def fit(
+    plan: Plan, text: str, where: str, data: str, say: Callable[[str], None]
+) -> tuple[list[Source], list[Rows], Fitted] | None:
+    """The sources that are there, all rows of each, and the fit to them."""
     loaded = [(source, *_load(source, data, say)) for source in plan.sources if _present(source, data, say)]
     loaded = [each for each in loaded if each[1].samples]
-    if not loaded:
+    if all(source.held_out for source, _, _ in loaded):
         return None
     device = limits_of(text, where)
     sources = [source for source, _, _ in loaded]
-    parts = [(whole, part) for _, whole, part in loaded]
-    ready = [_as_run(part, source, device) for source, (_, part) in zip(sources, parts, strict=True)]
-    rows = together(ready)
-    index = np.repeat(np.arange(len(parts)), [part.samples for _, part in parts])
-    families, maths = informed(plan, rows)
+    rows = together([as_run(part, source, device) for source, _, part in loaded])
+    index = np.repeat(np.arange(len(loaded)), [part.samples for _, _, part in loaded])
+    held = np.isin(index, [i for i, source in enumerate(sources) if source.held_out])
+    known = rows.take(~held)
+    families, maths = informed(plan, known)
     given = {**_lent(plan, text, where), **plan.given}
     priors = priors_of(
         device, maths, families, {name: given[name] for name in given if _applies(name, maths, families)}
     )
-    fitted = fit_and_validate(plan, device, priors, rows, index, say)
-    records = [
-        _record(source, i, whole, fitted, plan)
-        for i, (source, (whole, _)) in enumerate(zip(sources, parts, strict=True))
-    ]
-    return with_fit(text, fitted.device.coefficients, _interval(sources, fitted), records)
+    fitted = with_held_out(fit_and_validate(plan, device, priors, known, say), rows, index, held)
+    return sources, [whole for _, whole, _ in loaded], fitted
 
 
 def informed(plan: Plan, rows: Rows) -> tuple[list[str], list[str]]:
@@ -124,19 +142,49 @@ def _lent(plan: Plan, text: str, where: str) -> dict[str, Prior]:
 
 
 def fit_and_validate(
-    plan: Plan, device: Device, priors: Mapping[str, Prior], rows: Rows, source: Array, say: Callable[[str], None]
-) -> Fitted:
+    plan: Plan, device: Device, priors: Mapping[str, Prior], rows: Rows, say: Callable[[str], None]
+) -> tuple[Device, LeftOut]:
     """The best tiles, all parameters on all rows, and the errors with groups left out."""
     choices = [(tiles, *_solved(device, rows, priors, tiles)) for tiles in plan.tiles]
     tiles, values, cost = min(choices, key=lambda choice: choice[2])
     say(f"  {rows.samples} samples, tiles {list(tiles)}, cost {cost:.4f}")
 
-    def fit(part: Rows) -> Device:
+    def again(part: Rows) -> Device:
         return with_values(device, solve(device, part, priors, tiles, start=values, most_evaluations=12), tiles)
 
-    errors = left_out(rows, fit, plan.folds)
+    errors = left_out(rows, again, plan.folds)
     say(f"  left out: {errors.summary(np.ones(rows.samples, bool))}")
-    return Fitted(with_values(device, values, tiles), rows, source, errors)
+    return with_values(device, values, tiles), errors
+
+
+def with_held_out(found: tuple[Device, LeftOut], rows: Rows, source: Array, held: Array) -> Fitted:
+    """The fit, with its errors on the rows that it never saw; `rows` are all of them."""
+    device, known = found
+    if held.any():
+        device = with_host(device, rows.take(held))
+    errors = np.full((3, rows.samples), np.nan)
+    errors[:, ~held] = known.time, known.energy, known.energy_given_time
+    errors[:, held] = log_errors(device, rows.take(held))
+    cost = sums(device, rows)
+    return Fitted(device, rows, source, LeftOut(*errors), cost.waiting_j / cost.energy_j)
+
+
+def with_host(device: Device, rows: Rows) -> Device:
+    """The device with the host's seconds an op: the median over the networks that take twice as long as their kernels.
+
+    Every network counts once, by the median of its rows.
+    """
+    free = replace(device, coefficients=replace(device.coefficients, host_op_s=0.0))
+    bound = (rows.host_ops > 0.0) & (rows.time_s > HOST_BOUND * predict(free, rows)[0])
+    if not bound.any():
+        return device
+    per_op = rows.time_s[bound] / rows.host_ops[bound]
+    groups = rows.group[bound]
+    host_op_s = float(np.median([np.median(per_op[groups == name]) for name in np.unique(groups)]))
+    return replace(device, coefficients=replace(device.coefficients, host_op_s=host_op_s))
+
+
+HOST_BOUND = 2.0
 
 
 def _solved(
@@ -170,7 +218,7 @@ def _load(source: Source, data: str, say: Callable[[str], None]) -> tuple[Rows, 
     return rows, thinned(rows, source.most)
 
 
-def _as_run(part: Rows, source: Source, device: Device) -> Rows:
+def as_run(part: Rows, source: Source, device: Device) -> Rows:
     """Weighted; weights that all fit in the last-level cache stay there, as in `compile_graph`."""
     weights = np.bincount(part.sample, part.work[:, 7] * part.times, part.samples)
     copies = 1 if source.network else source.copies
@@ -189,39 +237,36 @@ LEAST_SAMPLES = 600
 
 def _record(source: Source, index: int, whole: Rows, fitted: Fitted, plan: Plan) -> dict[str, Any]:
     mask = fitted.source == index
-    used = int(mask.sum())
+    used = 0 if source.held_out else int(mask.sum())
     record: dict[str, Any] = {
         "data_set": source.data_set, "rows": whole.samples, "rows_used": used, "grouped_by": source.grouped_by,
         "groups": len(set(whole.group.tolist())), "families": list(source.families), **fitted.errors.summary(mask),
         "dropped": [f"{count} {reason}" for reason, count in whole.dropped.items() if count], "date": DATE,
         "command": f"python -m wattir.backends.fit --device {plan.device}",
     }  # fmt: skip
+    if source.held_out:
+        record["note"] = "Held out: only host_op_s and the interval are from these."
     notes = " ".join(text for text in (source.note, plan.note) if text)
     return record | ({"note": notes} if notes else {})
 
 
 def _interval(sources: Sequence[Source], fitted: Fitted) -> dict[str, Any]:
+    """The two quantiles of energy, or of time where no energy was measured."""
     network = np.isin(fitted.source, [i for i, source in enumerate(sources) if source.network])
-    layer, whole = (fitted.errors.half_width(mask, fitted.source) for mask in (~network, network))
+    cells = np.char.add(fitted.source.astype(str), main_family(fitted.rows))
+    errors = fitted.errors.energy
+    layer = half_width(errors[~network], cells[~network])
+    beyond = beyond_waiting(errors, fitted.waiting)[network]
+    whole = half_width(beyond, fitted.rows.group[network])
     if layer is None and whole is None:
-        time = np.quantile(np.abs(fitted.errors.time), 0.9)
-        return {
-            "layer": float(time) + BORROWED_ENERGY, "network": 0.5 * float(time) + BORROWED_ENERGY,
-            "source": f"90 % quantile of the left-out rows' log error of time, plus {BORROWED_ENERGY} for energies "
-            "that were borrowed; network: half of the former, as errors of layers partly cancel",
-        }  # fmt: skip
-    said = "90 % quantile of |log E - log E_hat| over rows whose groups were left out whole, all sets counting the same"
-    if layer is None:
-        layer, rule = 2.0 * (whole or 0.0), "layer: twice that of networks (no layers measured)"
-    elif whole is None:
-        whole, rule = max(0.5 * layer, 0.1), "network: half that of layers, at least 0.1 (no networks measured)"
-    else:
-        rule = "layers and whole networks apart"
-    return {"layer": layer, "network": whole, "source": f"{said}; {rule}"}
+        return borrowed_energy(half_width(fitted.errors.time, cells) or 0.0)
+    return interval(layer, whole)
 
 
-BORROWED_ENERGY = 0.25
-"""What energies borrowed from a relative add to an interval in log space."""
+def main_family(rows: Rows) -> Array:
+    """The family of each sample's first kernel; a layer has but one."""
+    first = np.searchsorted(rows.sample, np.arange(rows.samples))
+    return np.array([family for family, _ in rows.kinds])[rows.kind_index[first]]
 
 
 def renamed(source: Source, **changes: Any) -> Source:

@@ -8,6 +8,7 @@ from . import datasets_cpu as cpu
 from . import datasets_irene as irene
 from . import datasets_kernels as kernels
 from . import datasets_models as models
+from . import datasets_networks as networks
 from . import datasets_own as own
 from . import datasets_torch as torch
 from .plan import Plan, Source, fixed
@@ -30,7 +31,8 @@ def _kernel_sources(folder: str, system: str, maths: tuple[str, ...], most: int 
     }
     attentions = [
         Source(f"{folder}: {name} bf16 ({system})", folder, partial(load, system=system, math="bf16"), (family,),
-               "(heads, kv heads, head size, batch)", most)
+               "(heads, kv heads, head size, batch)", most,
+               note=NO_JOULES if "power" in folder and name in kernels.NO_JOULES else "")
         for name, (load, family) in loaders.items()
     ]  # fmt: skip
     return (*gemms, *attentions)
@@ -74,12 +76,19 @@ def _irene_sources(name: str) -> tuple[Source, ...]:
 
 
 def _own_sources(device: str) -> tuple[Source, ...]:
-    """First-party layers of one GPU, where they have been measured."""
+    """First-party layers and whole networks of one GPU, where they have been measured."""
     folder = f"benchmarks/measurements/{device}"
     families = (*KERNEL_FAMILIES, *OWN_FAMILIES)
-    return (Source(f"wattir: {folder}/layers.csv", folder, own.own_layers, families, "kind and type of layer"),)
+    return (
+        Source(f"wattir: {folder}/layers.csv", folder, own.own_layers, families, "kind and type of layer"),
+        Source(
+            f"wattir: {folder}/networks.csv", folder, networks.own_networks, (), "model", network=True, held_out=True
+        ),
+    )
 
 
+NO_JOULES = ("Seconds only: its watts are far below those of first-party rows of the same kernels on H200 and of its "
+             "own encoder attention, also over long windows; most likely inputs that do not toggle.")  # fmt: skip
 KERNEL_FAMILIES = ("matmul", "attention", "decode")
 TORCH_FAMILIES = ("matmul", "conv", "conv3x3", "stem", "depthwise", "norm", "pointwise", "pooling")
 EAGER_FAMILIES = ("matmul", "norm", "pointwise", "softmax")

@@ -55,11 +55,14 @@ def priors_of(
     """
     power, bandwidth = device.power_w, device.memory_bytes_per_s
     most_of_limit = 1.0 if device.kind == "gpu" else 100.0  # a GPU's limit would bind while it only reads
+    least_byte = 0.08 if device.kind == "gpu" else 1e-4  # 12 pJ on H200: below any DRAM's own
     priors = {
         "static_w": Prior(0.2 * power, 0.3, 0.02 * power, 0.8 * power),
         "busy_w": Prior(0.15 * power, 0.5, 1e-3 * power, 0.7 * power),
         "j_per_op": Prior(0.6 * power / device.flop_per_s["fp32"], 0.4, 1e-15, 3.0 * power / device.flop_per_s["fp32"]),
-        "j_per_byte": Prior(0.5 * power / bandwidth, 0.4, 1e-14, most_of_limit * power / bandwidth),
+        "j_per_byte": Prior(
+            0.3 * power / bandwidth, 0.4, least_byte * power / bandwidth, most_of_limit * power / bandwidth
+        ),
         "j_per_cache_byte": Prior(0.15 * power / bandwidth, 0.3, 1e-15, 0.5 * power / bandwidth),
         "cache_bytes_per_s": Prior(2.5 * bandwidth, 0.5, 1e8, 1e15),
         "host_op_s": Prior(0.0, 0.0, 0.0, 1.0),

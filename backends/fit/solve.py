@@ -30,7 +30,7 @@ class Prior:
 
 
 PRIOR_WEIGHT = 2e-3
-FEW = 300
+FEW = 1000
 """Fewer samples than this hold a parameter no more loosely than this many."""
 ROBUST_SCALE = 0.15
 """Log residual from which on a row counts linearly."""

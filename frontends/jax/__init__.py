@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from wattir.dims import Size, parse
+from wattir.dim_text import parse
+from wattir.dims import Size
 from wattir.ir import Graph
 
 __all__ = ["lower"]

@@ -11,7 +11,7 @@ from jax.extend import core
 
 from wattir.dims import Size
 from wattir.errors import UnsupportedError, WattirError
-from wattir.frontends.jax.node import RULES, Node, Shape, Value
+from wattir.frontends.jax.node import RULES, Node, Shape, Value, unknown
 from wattir.frontends.jax.program import Program
 from wattir.frontends.jax.sizes import dtype_of, shape_of
 
@@ -79,13 +79,14 @@ class Walker:
         if control is not None:
             results = control(self, eqn, ins, scope, times)
         else:
-            results = self._node(eqn, name, ins, scope, times)
+            results = self.node(eqn, name, ins, scope, times)
         for variable, value in zip(eqn.outvars, results, strict=True):
             env[variable] = value
 
-    def _node(self, eqn: Any, name: str, ins: list[Value], scope: str, times: Size) -> list[Value]:
+    def node(self, eqn: Any, name: str, ins: list[Value], scope: str, times: Size) -> list[Value]:
+        """What the rule of a primitive answers."""
         outs = [self.declared(variable.aval) for variable in eqn.outvars]
-        label = f"{scope}.{name}" if scope else name
+        label = f"{scope or self._module(ins)}.{name}".lstrip(".")
         node = Node(self, name, label, eqn.params, ins, outs, times, scope)
         try:
             RULES.get(name, unknown)(node)
@@ -94,6 +95,11 @@ class Walker:
         except Exception as error:  # a primitive that is not as this version of JAX has it
             node.fail(f"cannot be lowered ({type(error).__name__}: {error})", "the parameters that JAX 0.10 gives it")
         return node.results  # type: ignore[return-value]
+
+    def _module(self, ins: list[Value]) -> str:
+        """The path of the first parameter that is read, for modules that name no scope (NNX)."""
+        roots = next((self.program.roots.get(v.name) for v in ins if v.fixed and not v.free), None)
+        return roots[0].removesuffix("[]").rpartition(".")[0] if roots else ""
 
     def declared(self, aval: Any) -> tuple[Shape, str]:
         """Shape and dtype of an abstract value; (), bool for tokens and references without one."""
@@ -140,8 +146,15 @@ def called_program(params: dict[str, Any]) -> Any:
     return next((params[key] for key in CALLED if hasattr(params.get(key), "eqns")), None)
 
 
+WHOLE = {"floor_divide": "floor_div", "remainder": "mod"}
+"""Functions of whole numbers that JAX writes out in seven equations -> primitives of one."""
+
+
 def call(walker: Walker, eqn: Any, ins: list[Value], scope: str, times: Size) -> list[Value]:
     """jit, closed_call, custom_jvp_call, custom_vjp_call, remat, composite and their like: the program in place."""
+    whole = WHOLE.get(str(eqn.params.get("name")))
+    if whole is not None and len(eqn.outvars) == 1:
+        return walker.node(eqn, whole, ins, scope, times)
     return walker.closed(called_program(eqn.params), ins, scope, times)
 
 
@@ -165,12 +178,6 @@ def _shard(walker: Walker, value: Value, variable: Any) -> Value:
     if walker.program.role(value) != "value":
         return walker.program.part(value, shape)
     return replace(value, shape=shape)
-
-
-def unknown(node: Node) -> None:
-    """Costs its bytes and is listed."""
-    node.context.program.count_unknown(node.source)
-    node.emit("unknown")
 
 
 Control = Callable[[Walker, Any, list[Value], str, Size], list[Value]]

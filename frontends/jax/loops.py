@@ -8,7 +8,8 @@ from typing import Any
 
 from jax.extend import core
 
-from wattir.dims import Dim, Size, ceildiv, maximum
+from wattir.dims import Size
+from wattir.frontends.jax.carry import TRIPS, trips_of, varying
 from wattir.frontends.jax.jaxpr import CONTROL, Walker
 from wattir.frontends.jax.node import Value
 from wattir.frontends.jax.program import rough_cost
@@ -35,25 +36,13 @@ def enter(
 ) -> list[Value]:
     """The carried values as the body sees them: no constants, unless the body hands them on unchanged."""
     return [
-        value if body.outvars[place] is body.invars[first + place] else _varying(walker, value, scope, times)
+        value if body.outvars[place] is body.invars[first + place] else varying(walker.program, value, scope, times)
         for place, value in enumerate(values)
     ]
 
 
-def _varying(walker: Walker, value: Value, scope: str, times: Size) -> Value:
-    if not value.fixed:
-        return replace(value, data=None, ramp=None, triangle=False)
-    if value.shape == () and value.free:  # a counter: what is made of it costs nothing either
-        return replace(value, data=None)
-    label = f"{scope}.start" if scope else "start"
-    name = walker.builder.tensor(label, value.shape, value.dtype)
-    op = Op("copy", (value.name,), (name,), walker.unique(label), "copy", {"function": "fill"}, times)
-    walker.builder.ops.append(op)
-    return Value(name, value.shape, value.dtype)
-
-
 def _slice(walker: Walker, value: Value, variable: Any, scope: str, trips: Size) -> Value:
-    """One trip's part; of parameters and inputs it is read in place, of what was computed it is fetched."""
+    """One trip's part; of parameters and inputs it is read in place, of what was computed it is a view."""
     shape, dtype = walker.declared(variable.aval)
     if value.free:
         return replace(value, shape=shape, data=None, ramp=None)
@@ -61,7 +50,7 @@ def _slice(walker: Walker, value: Value, variable: Any, scope: str, trips: Size)
         return walker.program.part(value, shape)
     label = f"{scope}.slice" if scope else "slice"
     name = walker.builder.tensor(label, shape, dtype)
-    op = Op("gather", (value.name,), (name,), walker.unique(label), "scan", {"function": "slice"}, trips)
+    op = Op("view", (value.name,), (name,), walker.unique(label), "scan", {"function": "slice"}, trips)
     walker.builder.ops.append(op)
     return Value(name, shape, dtype)
 
@@ -74,7 +63,7 @@ def _stack(walker: Walker, value: Value, variable: Any, scope: str, trips: Size)
     if type(variable).__name__ == "DropVar":
         return replace(value, shape=shape)
     label = f"{scope}.stack" if scope else "stack"
-    name = walker.builder.tensor(label, shape, dtype)
+    name = walker.builder.tensor(label, shape, dtype, "state" if walker.program.role(value) == "state" else "value")
     attrs = {"function": "stack", "updates": value.elements}
     walker.builder.ops.append(Op("scatter", (value.name,), (name,), walker.unique(label), "scan", attrs, trips))
     return Value(name, shape, dtype)
@@ -108,7 +97,7 @@ def counted(test: Any, body: Any, of_test: int, of_body: int, ins: Sequence[Valu
             continue
         start = _known(counter, places, of_test, of_body, ins)
         end = _known(limit, places, of_test, of_body, ins)
-        found = _trips(eqn.primitive.name, start, end, step_of)
+        found = trips_of(eqn.primitive.name, start, end, step_of)
         if found is not None:
             return found
     return None
@@ -125,7 +114,7 @@ def _comparisons(test: Any) -> list[Any]:
             continue
         if eqn.primitive.name == "and":
             stack += eqn.invars
-        elif eqn.primitive.name in _TRIPS:
+        elif eqn.primitive.name in TRIPS:
             found.append(eqn)
     return found
 
@@ -151,23 +140,6 @@ def _known(atom: Any, places: dict[Any, int], of_test: int, of_body: int, ins: S
     if place is None:
         return None
     return ins[place if place < of_test else place + of_body].data
-
-
-_TRIPS = {
-    "lt": lambda start, end, step: ceildiv(end - start, step),
-    "le": lambda start, end, step: (end - start) // step + 1,
-    "gt": lambda start, end, step: ceildiv(start - end, -step),
-    "ge": lambda start, end, step: (start - end) // -step + 1,
-    "ne": lambda start, end, step: ceildiv(end - start, step),
-}
-
-
-def _trips(test: str, start: Any, end: Any, step: int) -> Size | None:
-    if not isinstance(start, (int, Dim)) or not isinstance(end, (int, Dim)) or step == 0:
-        return None
-    if (step > 0) != (test in ("lt", "le", "ne")):
-        return None
-    return maximum(_TRIPS[test](start, end, step), 0)
 
 
 def cond(walker: Walker, eqn: Any, ins: list[Value], scope: str, times: Size) -> list[Value]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from wattir.dims import Dim, Size, names
+from wattir.dims import Size
 from wattir.frontends.jax import loops
+from wattir.frontends.jax.batch import batch_of
 from wattir.frontends.jax.jaxpr import Walker
-from wattir.frontends.jax.node import Shape
 from wattir.frontends.jax.program import Program
 from wattir.frontends.jax.trace import Traced, trace
 from wattir.ir import Graph
@@ -31,12 +30,3 @@ def lower_traced(traced: Traced, name: str | None = None, trip_counts: Mapping[s
     outputs = walker.closed(traced.jaxpr, args, "", 1)
     shapes = [d[0] for leaf, d in zip(traced.leaves, declared, strict=True) if leaf.role in ("input", "state")]
     return program.finish(outputs, batch_of(shapes))
-
-
-def batch_of(shapes: Iterable[Shape]) -> str | None:
-    """The free size that leads most inputs; one that is named so goes first."""
-    leading = [str(s[0]) for s in shapes if s and isinstance(s[0], Dim) and names(s[0]) == {str(s[0])}]
-    if not leading:
-        return None
-    named = [name for name in leading if "batch" in name.lower()]
-    return Counter(named or leading).most_common(1)[0][0]

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from wattir.dims import Size, product
 from wattir.errors import UnsupportedError
 from wattir.ir import Op
+from wattir.kinds import CONTRACTIONS
 
 Shape = tuple[Size, ...]
 SMALL = 1 << 16  # elements; arithmetic on fewer that come from parameters alone is done by whoever reads the result
@@ -98,7 +99,8 @@ class Node:
         if used and all(v.fixed for v in used) and self._folds(kind, used, indices):
             return
         made = [self._made(index, role) for index in indices]
-        names = tuple(dict.fromkeys(v.name for v in used))
+        read = used if kind in CONTRACTIONS else [v for v in used if not v.free]
+        names = tuple(dict.fromkeys(v.name for v in read))
         self.builder.ops.append(
             Op(kind, names, tuple(made), name or self.unique_label(), self.source, attrs, self.times)
         )
@@ -158,3 +160,9 @@ def rule(*ops: str) -> Callable[[Rule], Rule]:
     return register
 
 
+
+
+def unknown(node: Node) -> None:
+    """Costs its bytes and is listed."""
+    node.context.program.count_unknown(node.source)
+    node.emit("unknown")

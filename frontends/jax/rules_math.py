@@ -24,6 +24,7 @@ POINTWISE: dict[str, tuple[str, int, int]] = {
     "cosh": ("cosh", 2, 2), "digamma": ("digamma", 4, 2), "div": ("div", 1, 0), "eq": ("equal", 1, 0),
     "eq_to": ("equal", 1, 0), "erf": ("erf", 0, 1), "erf_inv": ("erf_inv", 0, 1), "erfc": ("erfc", 1, 1),
     "exp": ("exp", 0, 1), "exp2": ("exp2", 0, 1), "expm1": ("expm1", 1, 1), "floor": ("floor", 1, 0),
+    "floor_div": ("floor_div", 4, 0), "mod": ("mod", 4, 0),
     "ge": ("greater_equal", 1, 0), "gt": ("greater", 1, 0), "imag": ("imag", 0, 0), "is_finite": ("is_finite", 1, 0),
     "le": ("less_equal", 1, 0), "le_to": ("less_equal", 1, 0), "lgamma": ("lgamma", 4, 2), "log": ("log", 0, 1),
     "log1p": ("log1p", 1, 1), "logistic": ("sigmoid", 2, 1), "lt": ("less", 1, 0), "lt_to": ("less", 1, 0),
@@ -44,7 +45,7 @@ COMPARISONS = frozenset({"ge", "gt", "le", "lt"})
 _KNOWN: dict[str, Callable[..., Any]] = {
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "max": maximum, "min": minimum, "neg": operator.neg,
     "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "eq": operator.eq, "ne": operator.ne,
-    "rem": operator.mod, "div": operator.floordiv, "and": lambda a, b: a and b, "or": lambda a, b: a or b,
+    "rem": operator.mod, "div": operator.floordiv, "floor_div": operator.floordiv, "mod": operator.mod, "and": lambda a, b: a and b, "or": lambda a, b: a or b,
     "not": lambda a: not a, "sign": lambda a: (a > 0) - (a < 0), "abs": abs, "clamp": lambda a, b, c: maximum(a, minimum(b, c)),
 }  # fmt: skip
 """Whole numbers that are known stay known: sizes, counters, trip counts, indices."""
@@ -54,7 +55,7 @@ _KNOWN: dict[str, Callable[..., Any]] = {
 def pointwise(node: Node) -> None:
     """All inputs have the output's shape, but for scalars of `clamp`."""
     function, ops, special = POINTWISE[node.op]
-    if node.op == "select_n" and _picked(node):
+    if (node.op == "select_n" and _picked(node)) or _changes_nothing(node):
         return
     mask = _mask(node)
     if mask and not _only_masks(node):
@@ -73,13 +74,45 @@ def integer_pow(node: Node) -> None:
     node.emit("pointwise", function="integer_pow", ops=max(power.bit_length() + power.bit_count() - 2, 1))
 
 
+NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "div": 1}
+
+
+def _changes_nothing(node: Node) -> bool:
+    """Whether nothing is added, or something is multiplied by 1: any compiler leaves that out."""
+    neutral = NEUTRAL.get(node.op)
+    if neutral is None or len(node.ins) != 2:
+        return False
+    for place in (1, 0) if node.op in ("add", "mul") else (1,):
+        known, other = node.ins[place].data, node.ins[1 - place]
+        if isinstance(known, (int, float)) and known == neutral and not other.free:
+            node.same(other)
+            return True
+    return False
+
+
 def _picked(node: Node) -> bool:
-    """Whether the predicate is known everywhere; then one case is the result."""
+    """Whether the predicate is known everywhere, or only wraps negative indices; then one case is the result."""
+    if _wraps_indices(node):
+        node.same(node.ins[1])
+        return True
     which = node.ins[0].data
     if not isinstance(which, (bool, int)) or int(which) + 1 >= len(node.ins):
         return False
     node.same(node.ins[int(which) + 1])
     return True
+
+
+def _wraps_indices(node: Node) -> bool:
+    """``where(i < 0, i + n, i)``, which every indexing writes and every compiler does where it reads the index."""
+    if len(node.ins) != 3 or node.ins[1].dtype not in ("int32", "int64", "uint32", "int16", "int8"):
+        return False
+    index = node.ins[1].name
+    made = {op.outs[0]: op for op in node.builder.ops[-2:]}
+    less, added = made.get(node.ins[0].name), made.get(node.ins[2].name)
+    if less is None or added is None:
+        return False
+    functions = (less.attrs.get("function"), added.attrs.get("function"))
+    return functions == ("less", "add") and less.ins == added.ins == (index,)
 
 
 def _know(node: Node) -> None:

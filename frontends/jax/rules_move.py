@@ -112,7 +112,8 @@ def dim_as_value(node: Node) -> None:
 
 @rule("slice")
 def static_slice(node: Node) -> None:
-    _slice(node, "copy")
+    """XLA reads the part where it is used."""
+    _slice(node, "view")
 
 
 @rule("dynamic_slice", "real_dynamic_slice")
@@ -145,11 +146,11 @@ def _part(node: Node, x: Value) -> Any:
 @rule("split")
 def split(node: Node) -> None:
     x = node.ins[0]
-    if x.fixed and not x.free:
-        for index in range(len(node.outs)):
+    for index in range(len(node.outs)):
+        if x.fixed and not x.free:
             node.slice_of(x, index)
-        return
-    node.emit("copy", function="split")
+        else:
+            node.emit("view", outs=(index,), function="split")
 
 
 @rule("concatenate")

@@ -6,8 +6,7 @@ from functools import partial
 from typing import Any
 
 from wattir.dims import Size, product
-from wattir.frontends.jax.jaxpr import unknown
-from wattir.frontends.jax.node import Node, rule
+from wattir.frontends.jax.node import Node, rule, unknown
 
 # ---- random -----------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,9 @@ from wattir.frontends.jax.node import Node, Value, rule
 from wattir.ir import Op
 from wattir.kinds import FLOATS
 
+PARAMETER = frozenset({"kernel", "weight", "w", "embedding", "scale"})
+"""Last words of a parameter's path that name it within its layer."""
+
 
 @rule("dot_general")
 def dot_general(node: Node) -> None:
@@ -32,12 +35,21 @@ def emit_product(node: Node, a: Value, b: Value, more: Iterable[Value] = (), **s
 
 
 def title(node: Node, weight: Value) -> str:
-    """The path of the layer: its scope, else the path of its parameter."""
-    if node.scope or not weight.fixed or weight.free:
-        return node.unique_label() if not node.scope else str(node.context.unique(node.scope))
-    roots = node.context.program.roots.get(weight.name, ())
-    path = roots[0].rpartition(".")[0] if roots else ""
-    return str(node.context.unique(path)) if path else node.unique_label()
+    """The path of the layer: its scope, with the name of its parameter where the scope does not end in it."""
+    words = _words(node, weight)
+    if node.scope:
+        last = words[-1:] if words and node.scope.rpartition(".")[2] not in words else []
+        return str(node.context.unique(".".join([node.scope, *last])))
+    return str(node.context.unique(".".join(words))) if words else node.unique_label()
+
+
+def _words(node: Node, weight: Value) -> list[str]:
+    """The path of a parameter's layer."""
+    roots = node.context.program.roots.get(weight.name, ()) if weight.fixed and not weight.free else ()
+    words = roots[0].removesuffix("[]").split(".") if roots else []
+    if words and words[-1] in PARAMETER:
+        words.pop()
+    return words[1:] if len(words) > 1 and words[0] in ("params", "weights", "variables") else words
 
 
 def _sizes(value: Value, axes: Iterable[int]) -> Size:

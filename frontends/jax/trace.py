@@ -10,7 +10,6 @@ inputs.
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +17,7 @@ from typing import Any
 import jax
 
 from wattir.errors import InputError, UnsupportedError, WattirError
-
-PARAMETERS = re.compile(r"(.*_)?(params?|parameters|weights|variables|model|state_dict)$", re.IGNORECASE)
-CACHE = re.compile(r"cache|past|kv_state", re.IGNORECASE)
-STATISTICS = re.compile(r"batch_stats|moving_mean|moving_var|running_(mean|var)|seed_generator|rng", re.IGNORECASE)
-
+from wattir.frontends.jax.roles import CACHE, PARAMETERS, input_role, parameter_role
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
@@ -107,9 +102,10 @@ def abstract(leaf: Any) -> Any:
 
 
 def _path(path: Any, prefix: str = "") -> str:
+    if path and getattr(path[-1], "name", "") == "value":  # the array inside an NNX variable
+        path = path[:-1]
     words = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path]
-    kept = [word for word in (prefix, *words) if word and word != "value"]
-    return ".".join(kept)
+    return ".".join(word for word in (prefix, *words) if word)
 
 
 class _Flat:
@@ -136,18 +132,10 @@ class _Flat:
         return rebuild
 
 
-def _input_role(name: str) -> str:
-    return "state" if CACHE.search(name) else "input"
-
-
-def _parameter_role(name: str) -> str:
-    return "constant" if STATISTICS.search(name) else ("state" if CACHE.search(name) else "weight")
-
-
 def _add_inputs(flat: _Flat, args: Any, kwargs: Any, names: list[str]) -> Callable[[list[Any]], tuple[Any, Any]]:
     labelled = [names[i] if i < len(names) else f"x{i}" for i in range(len(args))]
-    positional = [flat.add(arg, _input_role, label) for arg, label in zip(args, labelled, strict=True)]
-    named = {key: flat.add(value, _input_role, key) for key, value in kwargs.items()}
+    positional = [flat.add(arg, input_role, label) for arg, label in zip(args, labelled, strict=True)]
+    named = {key: flat.add(value, input_role, key) for key, value in kwargs.items()}
 
     def rebuild(arrays: list[Any]) -> tuple[Any, Any]:
         return tuple(make(arrays) for make in positional), {key: make(arrays) for key, make in named.items()}
@@ -167,13 +155,13 @@ def _parameter_names(function: Any) -> list[str]:
 
 def _function(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
     flat, names = _Flat(), _parameter_names(model)
-    roles = [_parameter_role if PARAMETERS.match(name) else _input_role for name in names]
+    roles = [parameter_role if PARAMETERS.match(name) else input_role for name in names]
     positional = [
-        flat.add(arg, roles[i] if i < len(roles) else _input_role, names[i] if i < len(names) else f"x{i}")
+        flat.add(arg, roles[i] if i < len(roles) else input_role, names[i] if i < len(names) else f"x{i}")
         for i, arg in enumerate(args)
     ]
     named = {
-        key: flat.add(value, _parameter_role if PARAMETERS.match(key) else _input_role, key)
+        key: flat.add(value, parameter_role if PARAMETERS.match(key) else input_role, key)
         for key, value in kwargs.items()
     }
 
@@ -186,7 +174,7 @@ def _function(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Open
 
 def _callable_pytree(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
     flat = _Flat()
-    rebuild = flat.add(model, _parameter_role)
+    rebuild = flat.add(model, parameter_role)
     inputs = _add_inputs(flat, args, kwargs, _parameter_names(model))
 
     def run(*arrays: Any) -> Any:
@@ -275,7 +263,7 @@ def _keras(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
 def _keras_leaf(flat: _Flat, variable: Any) -> int:
     name = str(getattr(variable, "path", variable.name)).replace("/", ".")
     aval = jax.ShapeDtypeStruct(tuple(variable.shape), jax.numpy.dtype(str(variable.dtype)))
-    flat.leaves.append(Leaf(name, _parameter_role(name), aval))
+    flat.leaves.append(Leaf(name, parameter_role(name), aval))
     return len(flat.leaves) - 1
 
 

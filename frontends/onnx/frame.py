@@ -11,7 +11,7 @@ from wattir.dims import Size
 from wattir.errors import ModelFileError, SizeError, UnsupportedError, WattirError
 from wattir.frontends.onnx.dtypes import dtype_of
 from wattir.frontends.onnx.fallback import fallback, fill_missing
-from wattir.frontends.onnx.naming import buffers, label_of
+from wattir.frontends.onnx.naming import exported_roles, label_of
 from wattir.frontends.onnx.node import RULES, Node, Value
 from wattir.frontends.onnx.reader import DEFAULT_DOMAINS
 from wattir.frontends.onnx.values import attributes, hinted_shape, type_of
@@ -67,10 +67,9 @@ class Frame:
 
     def load(self, graph: onnx.GraphProto) -> None:
         """Binds the initializers of a graph."""
-        constants = buffers(graph)
+        roles = exported_roles(graph)
         for tensor in graph.initializer:
-            role = "constant" if tensor.name in constants else None
-            self.values[tensor.name] = self.lowering.initializer(self.prefix + tensor.name, tensor, role)
+            self.values[tensor.name] = self.lowering.initializer(self.prefix + tensor.name, tensor, roles.get(tensor.name))
         for sparse in graph.sparse_initializer:
             dense = onnx.TensorProto(dims=sparse.dims, data_type=sparse.values.data_type)
             self.values[sparse.values.name] = self.lowering.initializer(self.prefix + sparse.values.name, dense)

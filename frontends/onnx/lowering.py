@@ -24,6 +24,7 @@ from wattir.frontends.onnx.frame import Frame, domain_of, opsets_of
 from wattir.frontends.onnx.inputs import Inputs
 from wattir.frontends.onnx.node import Node, Value
 from wattir.frontends.onnx.reader import Loaded, load_bytes, read
+from wattir.frontends.onnx.triangles import Triangles
 from wattir.frontends.onnx.values import content, role_of
 from wattir.ir import Graph, GraphBuilder
 
@@ -93,6 +94,7 @@ class Lowering:
     roots    fixed tensor -> the weights of the file that it is made of
     static   tensors whose content depends on the file alone, not on the sizes of the inputs
     offsets  a number that is not known -> the one it was made from, and how much was added (``i + 1``)
+    triangles  what is known of causal masks
     marked   fixed tensors that a rule called constants
     baked    (old, new): the batch that the file fixes, and the caller's
     """
@@ -108,6 +110,7 @@ class Lowering:
         self.roots: dict[str, frozenset[str]] = {}
         self.static: dict[str, None] = {}
         self.offsets: dict[str, tuple[str, int]] = {}
+        self.triangles = Triangles()
         self.marked: list[str] = []
         self.unknown: dict[str, int] = {}
         self.free: set[str] = set()
@@ -180,6 +183,7 @@ class Lowering:
                 _check_sizes(node, value)
         fold(node)
         follow_offset(node, self.offsets)
+        self.triangles.follow(node)
         fixed = [v for v in node.results if v is not None and v.fixed and v.name not in self.static]
         if not fixed:
             return
@@ -205,7 +209,8 @@ class Lowering:
 
     def _journal(self) -> tuple[Any, ...]:
         b = self.builder
-        own = (self.labels, self.marked, self.roots, self.static, self.offsets, self.unknown)
+        masks = (self.triangles.counting, self.triangles.masks)
+        own = (self.labels, self.marked, self.roots, self.static, self.offsets, self.unknown, *masks)
         return b.ops, b.tensors, b.warnings, *own
 
     def mark(self) -> Marks:

@@ -36,10 +36,7 @@ def readable(name: str) -> str:
     return "/".join(kept)
 
 
-def buffers(graph: onnx.GraphProto) -> frozenset[str]:
-    """Initializers that the exporter calls buffers: they are no parameters of the model."""
-    return frozenset(
-        info.name
-        for info in graph.value_info
-        if any(entry.key == KIND and entry.value != "PARAMETER" for entry in info.metadata_props)
-    )
+def exported_roles(graph: onnx.GraphProto) -> dict[str, str]:
+    """Initializer -> role, where torch's exporter says whether it is a parameter (a scalar too) or a buffer."""
+    kinds = ((info.name, entry.value) for info in graph.value_info for entry in info.metadata_props if entry.key == KIND)
+    return {name: "weight" if kind == "PARAMETER" else "constant" for name, kind in kinds}

@@ -20,7 +20,8 @@ def lower(model: Any, inputs: Any = None) -> Graph:
     from wattir.frontends.torch.lowering import lower_program
     from wattir.frontends.torch.reading import program_of
 
-    return lower_program(program_of(model, inputs))
+    trip_counts = inputs.trip_counts if isinstance(inputs, Inputs) else {}
+    return lower_program(program_of(model, inputs), trip_counts)
 
 
 def register(target: str, rule: Any) -> None:

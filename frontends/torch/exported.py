@@ -12,12 +12,17 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from wattir.dims import Size, product
 from wattir.frontends.torch.inputs import Inputs
 from wattir.frontends.torch.naming import call_names, dim_names
 from wattir.frontends.torch.program import DTYPES, Argument, Call, Program, TensorRef
 from wattir.frontends.torch.shapes import FreeDims
 from wattir.frontends.torch.symbols import size_of
 
+_BOUNDED = {
+    "aten.nonzero", "aten.nonzero_numpy", "aten.argwhere", "aten.where", "aten.masked_select", "aten._unique",
+    "aten._unique2", "aten.unique_consecutive", "torchvision.nms",
+}  # fmt: skip
 _ROLES = {"PARAMETER": "weight", "BUFFER": "constant", "CONSTANT_TENSOR": "constant"}
 
 
@@ -61,8 +66,9 @@ class _Reader:
         self.targets = {spec.arg.name: spec.target for spec in exported.graph_signature.input_specs}
         self.names, self.sizes = self._free_dims()
         self.extra: dict[str, TensorRef] = {}
+        self.warnings: list[str] = []
 
-    def _free_dims(self) -> tuple[dict[str, str], dict[str, int | None]]:
+    def _free_dims(self) -> tuple[dict[str, str | Size], dict[str, int | None]]:
         """Symbol -> name of the dim, and name -> default."""
         shapes = [
             (name, [_symbol(size) for size in node.meta["val"].shape])
@@ -79,7 +85,7 @@ class _Reader:
             if (symbol := _symbol(size)) is not None
         }
         sizes = {key: None if hint is None else int(hint) for key, hint in hints.items()}
-        return names, {**sizes, **(self.dims.defaults if self.dims is not None else {})}
+        return {**names}, {**sizes, **(self.dims.defaults if self.dims is not None else {})}
 
     def program(self) -> Program:
         """The whole program."""
@@ -102,7 +108,7 @@ class _Reader:
                 roles[title] = role
         calls, outputs = self._calls(self.exported.graph, values)
         held |= {name: ref for name, ref in self.extra.items() if name not in held}
-        warnings = self.dims.warnings if self.dims is not None else ()
+        warnings = [*(self.dims.warnings if self.dims is not None else ()), *self.warnings]
         names = tuple(dict.fromkeys(ref.name for ref in outputs))
         batch = "batch" if "batch" in self.sizes else None
         return Program(self.name, tuple(inputs), roles, calls, names, tuple(held.values()), self.sizes, batch, tuple(warnings))
@@ -136,7 +142,7 @@ class _Reader:
     def _call(self, node: Any, values: dict[str, Any], found: list[Any]) -> None:
         value = node.meta.get("val")
         target = target_name(node.target)
-        if target == "_operator.getitem":
+        if target == "python.getitem":
             source = values[node.args[0].name]
             index = node.args[1]
             values[node.name] = source[index] if isinstance(source, tuple) else source
@@ -145,12 +151,22 @@ class _Reader:
             values[node.name] = self._plain(value)
             if not target.startswith("higher_order"):
                 return
-        outs = self._outs(node.name, value)
-        values[node.name] = outs
         args = tuple(self._argument(arg, values) for arg in node.args)
         kwargs = {name: self._argument(arg, values) for name, arg in node.kwargs.items()}
+        self._bound(node, target, args)
+        outs = self._outs(node.name, value)
+        values[node.name] = outs
         refs = tuple(out if isinstance(out, TensorRef) else None for out in _flat((outs,)))
         found.append((module_path(node), target, args, kwargs, refs))
+
+    def _bound(self, node: Any, target: str, args: tuple[Argument, ...]) -> None:
+        """A size that depends on data is bounded by its maximum, where the operator tells."""
+        fresh = node.meta.get("unbacked_bindings")
+        if not fresh or target.rpartition(".")[0] not in _BOUNDED or not isinstance(args[0], TensorRef):
+            return
+        shape = args[0].shape
+        self.warnings.append(f"how much {target.split('.')[1]} gives depends on data; bounded by its maximum")
+        self.names |= {str(name): shape[0] if target.startswith("torchvision") else product(shape) for name in fresh}
 
     def _outs(self, name: str, value: Any) -> Any:
         if isinstance(value, torch.Tensor):
@@ -204,7 +220,7 @@ class _Reader:
         return plain(value, self.names)
 
 
-def plain(value: Any, names: Mapping[str, str]) -> Argument:
+def plain(value: Any, names: Mapping[str, str | Size]) -> Argument:
     """An argument that is no tensor: numbers stay, dtypes and devices become texts."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -213,6 +229,8 @@ def plain(value: Any, names: Mapping[str, str]) -> Argument:
     if isinstance(value, (torch.SymFloat, torch.SymBool)):
         return value.node.hint
     if isinstance(value, (torch.dtype, torch.device, torch.layout, torch.memory_format)):
+        return str(value)
+    if isinstance(value, torch._ops.OpOverload):
         return str(value)
     return None
 
@@ -223,12 +241,12 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def target_name(target: Any) -> str:
-    """``aten.add.Tensor``, ``higher_order.cond``, ``_operator.getitem``."""
+    """``aten.add.Tensor``, ``higher_order.cond``, ``python.getitem``."""
     if isinstance(target, torch._ops.OpOverload):
         return str(target)
     if isinstance(target, torch._ops.HigherOrderOperator):
         return f"higher_order.{target.name()}"
-    return f"{getattr(target, '__module__', 'python')}.{getattr(target, '__name__', str(target))}"
+    return f"python.{getattr(target, '__name__', str(target))}"
 
 
 def module_path(node: Any) -> str:

@@ -125,8 +125,9 @@ class _Reader:
             return Ratio(self.named(whole[0]))
         if function == "Float" and whole and isinstance(whole[0], (str, float, int)):
             return _number(float(whole[0]))
-        if all(isinstance(v, int) for v in whole) and len(whole) == (2 if function == "Rational" else 1):
-            return _divide(_number(whole[0]), _number(whole[1])) if len(whole) == 2 else _number(whole[0])
+        numbers = [_number(v) for v in whole if isinstance(v, int)]
+        if len(numbers) == len(whole) == {"Integer": 1, "Rational": 2}.get(function):
+            return _divide(*numbers) if function == "Rational" else numbers[0]
         raise Unreadable(f"{function} of something else in a formula")
 
 

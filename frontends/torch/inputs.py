@@ -17,11 +17,13 @@ class Inputs:
 
     `dims` maps an input (the parameter's name, or its place among `args`) to names of its free axes: ``{"input_ids":
     {0: "batch", 1: "seq"}}`` or ``{0: ("batch", None, None, None)}``. The examples' sizes become the defaults.
+    `trip_counts` says how often loops run whose count depends on data, by their names.
     """
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     dims: Mapping[str | int, DimNames] = field(default_factory=dict)
+    trip_counts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def inputs_of(given: Any) -> Inputs:
@@ -31,7 +33,7 @@ def inputs_of(given: Any) -> Inputs:
         raise InputError("a torch module without inputs; expected a tensor, a tuple of them, a dict of keyword "
                          "arguments or (args, kwargs); tensors on the meta device will do")  # fmt: skip
     if isinstance(given, Inputs):
-        return Inputs(tuple(given.args), dict(given.kwargs), dict(given.dims))
+        return given
     if isinstance(given, Mapping):
         return Inputs((), dict(given))
     if not isinstance(given, (tuple, list)):

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
+from wattir.dim_text import parse
 from wattir.dims import Size, evaluate, names, product
 from wattir.errors import ModelFileError
 from wattir.frontends.torch.caches import mark_states
-from wattir.frontends.torch.node import RULES, Node, Storage, Value
+from wattir.frontends.torch.node import RULES, Node, Storage, Value, bodies, flat
 from wattir.frontends.torch.program import Call, Program, TensorRef
 from wattir.frontends.torch.strides import Strides, row_major
 from wattir.ir import Graph, GraphBuilder, Op
@@ -26,10 +28,11 @@ _SILENT = ("_assert", "sym_constrain", "assert", "_functional_assert", "_functio
 """Operators that give no tensor and do nothing to one."""
 
 
-def lower_program(program: Program) -> Graph:
-    """The checked shape of a network as layers; raises UnsupportedError or ModelFileError."""
+def lower_program(program: Program, trip_counts: Mapping[str, Size | str] | None = None) -> Graph:
+    """A network as layers; `trip_counts` says how often its loops run, by their names. Raises UnsupportedError,
+    ModelFileError or SizeError."""
     load_rules()
-    lowering = Lowering(program)
+    lowering = Lowering(program, trip_counts or {})
     lowering.run(program, 1)
     return lowering.finish()
 
@@ -59,12 +62,15 @@ def operator(target: str) -> tuple[str, bool]:
 class Lowering:
     """What one call of `lower_program` knows: the graph so far, and what each name of the program became."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, trip_counts: Mapping[str, Size | str]) -> None:
         self.program = program
+        self.trip_counts = {name: parse(str(count)) for name, count in trip_counts.items()}
+        self.offsets: dict[str, int] = {}  # integers made by subtracting a number -> that number
         self.builder = GraphBuilder(program.name)
         self.env: dict[str, Value] = {}
         self.unknown: dict[str, int] = {}
         self.kept: frozenset[str] = frozenset(program.outputs)
+        self.read = self.kept | set(_read(program))
         for line in program.warnings:
             self.builder.warn(line)
         for ref in program.held:
@@ -87,12 +93,12 @@ class Lowering:
     def run(self, program: Program, times: Size) -> None:
         """Lowers the calls of a program whose inputs are bound."""
         for call in program.calls:
-            self._lower(call, times)
+            self.lower_call(call, times)
 
-    def inline(self, program: Program, operands: list[Value], times: Size = 1) -> list[Value | None]:
+    def inline(self, program: Program, operands: Sequence[Value | None], times: Size = 1) -> list[Value | None]:
         """Runs a body on operands; gives what its outputs became (None for one that is no tensor)."""
         outer = self.env
-        bound = {ref.name: value for ref, value in zip(program.inputs, operands, strict=False)}
+        bound = {ref.name: value for ref, value in zip(program.inputs, operands, strict=False) if value is not None}
         self.env = {**outer, **bound}
         for ref in program.held:
             if ref.name not in outer:
@@ -103,7 +109,8 @@ class Lowering:
         finally:
             self.env = outer
 
-    def _lower(self, call: Call, times: Size) -> None:
+    def lower_call(self, call: Call, times: Size) -> None:
+        """Lowers one call: its rule, and what it writes in place."""
         target, in_place = operator(call.target)
         node = Node(self, call, times)
         if not node.outs and target.partition(".")[2].startswith(_SILENT):
@@ -121,7 +128,14 @@ class Lowering:
         if written is not None and node.outs:
             self._written(node, written, self.env[node.outs[0].name])
 
+    def trip_count(self, name: str) -> Size | None:
+        """How often a loop runs, where the caller has said so."""
+        return self.trip_counts.get(name)
+
     def _unknown(self, node: Node) -> None:
+        """Bytes, and a warning; a Python function without tensors (bookkeeping of a traced pass) is nothing."""
+        if not node.outs and node.namespace == "python":
+            return
         self.unknown[node.source] = self.unknown.get(node.source, 0) + 1
         node.emit("unknown")
 
@@ -249,3 +263,13 @@ class Lowering:
     def _batch(self) -> str | None:
         used = {name for t in self.builder.tensors.values() for size in t.shape for name in names(size)}
         return self.program.batch if self.program.batch in used else None
+
+
+def _read(program: Program) -> Iterator[str]:
+    """The names of the tensors that calls of a program read, and bodies inside it."""
+    for call in program.calls:
+        for argument in (*call.args, *call.kwargs.values()):
+            yield from (ref.name for ref in flat(argument))
+            for body in bodies(argument):
+                yield from body.outputs
+                yield from _read(body)

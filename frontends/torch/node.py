@@ -138,13 +138,19 @@ class Node:
     ) -> None:
         """Adds the op that makes `outs` (default: all results) from `ins` (default: all tensor arguments)."""
         used = [v for v in (self.inputs() if ins is None else ins) if v is not None]
-        made = [self.lowering.declare(o) if isinstance(o, TensorRef) else o for o in (self.outs if outs is None else outs)]
+        outs = self._read() if outs is None else outs
+        made = [self.lowering.declare(o) if isinstance(o, TensorRef) else o for o in outs]
         if not made:
             return
         every = self.times if times is None else self.times * times
         names = tuple(dict.fromkeys(v.name for v in used))
         outs_names = tuple(v.name for v in made)
         self.builder.op(kind, names, outs_names, name=self.label, source=self.source, times=every, **attrs)
+
+    def _read(self) -> list[TensorRef]:
+        """The results that anything reads, at least the first: statistics and indices often stay unread."""
+        read = self.lowering.read
+        return [ref for ref in self.outs if ref.name in read] or self.outs[:1]
 
     @property
     def source(self) -> str:
@@ -188,10 +194,13 @@ def flat(argument: Any) -> Iterator[TensorRef]:
         yield from flat(tuple(argument.values()))
 
 
-def programs(node: Node) -> list[Program]:
-    """The bodies among the arguments of a higher-order operator."""
-    every = (*node.call.args, *node.call.kwargs.values())
-    return [arg for arg in every if isinstance(arg, Program)]
+def bodies(argument: Any) -> Iterator[Program]:
+    """The programs in a nested argument, in order."""
+    if isinstance(argument, Program):
+        yield argument
+    elif isinstance(argument, (tuple, list)):
+        for item in argument:
+            yield from bodies(item)
 
 
 Rule = Callable[[Node], None]

@@ -12,6 +12,10 @@ from wattir.frontends.torch.program import Program
 
 def program_of(model: Any, inputs: Any) -> Program:
     """The Program of a path, a module or an exported program."""
+    if _is_configuration(model):
+        from wattir.frontends.torch.pretrained import read_config
+
+        return read_config(model, inputs)
     if isinstance(model, (str, os.PathLike)):
         from wattir.frontends.torch.archive import read_archive
 
@@ -27,3 +31,10 @@ def program_of(model: Any, inputs: Any) -> Program:
 
         return read_module(model, inputs_of(inputs))
     raise UnsupportedError(f"a {type(model).__name__}; expected a torch.nn.Module or a torch.export.ExportedProgram")
+
+
+def _is_configuration(model: Any) -> bool:
+    """Whether a model is a Hugging Face configuration: an object of one, its file, or the directory of it."""
+    if isinstance(model, (str, os.PathLike)):
+        return os.fspath(model).endswith(".json") or os.path.isdir(model)
+    return hasattr(model, "model_type") and hasattr(model, "to_dict") and not hasattr(model, "forward")

@@ -6,11 +6,12 @@ name says its type (``{"as_int": 3}``). `Malformed` says what was found and expe
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeVar
 
 from wattir.dims import Size, bounds
-from wattir.frontends.torch.program import DTYPES
 from wattir.frontends.torch.formulas import Unreadable, ratio_of, size_of
+from wattir.frontends.torch.program import DTYPES
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -119,6 +120,10 @@ def choice(table: tuple[str, ...], value: Any, what: str) -> str:
     return f"torch.{table[number]}"
 
 
+_DATA = re.compile(r"(?:Symbol\(')?(u\d+)\b")
+"""A formula that starts with a symbol for a size that depends on data."""
+
+
 class Symbols:
     """Formulas of one archive as sizes; `names` renames its symbols. The same text is read once."""
 
@@ -130,6 +135,15 @@ class Symbols:
     def rename(self, names: dict[str, Size]) -> None:
         """From now on symbols have these sizes."""
         self.names, self._sizes = names, {}
+
+    def bound(self, sizes: Any, most: Size) -> bool:
+        """From now on the symbols among these sizes that depend on data (``u0``) are `most`; whether there were any."""
+        exprs = [size.get("as_expr") for size in sizes if isinstance(size, dict)] if isinstance(sizes, list) else []
+        texts = [expr.get("expr_str") for expr in exprs if isinstance(expr, dict)]
+        fresh = [match[1] for text in texts if isinstance(text, str) and (match := _DATA.match(text))]
+        new = {name: most for name in fresh if name not in self.names}
+        self.rename({**self.names, **new})
+        return bool(new)
 
     def size(self, obj: Any, what: str = "a size") -> Size:
         """A SymInt: ``{"as_int": 8}`` or ``{"as_expr": {"expr_str": ..., "hint": ...}}``."""

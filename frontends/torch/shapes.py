@@ -24,7 +24,7 @@ class FreeDims:
         self.defaults: dict[str, int | None] = {}
         self.warnings: list[str] = []
         self.axes: dict[str, dict[int, str]] = {}
-        self.order = _parameters(module, inputs)
+        self.order = argument_names(module, inputs)
         for key, names in inputs.dims.items():
             self._free(self._name(key, module), names)
 
@@ -94,7 +94,7 @@ def _static(example: Any) -> Any:
     return torch.utils._pytree.tree_map(lambda leaf: None, example)
 
 
-def _parameters(module: torch.nn.Module, inputs: Inputs) -> list[str]:
+def argument_names(module: torch.nn.Module, inputs: Inputs) -> list[str]:
     """Names of the arguments in order: those of `forward` for positional ones."""
     names = [
         p.name

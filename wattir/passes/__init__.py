@@ -14,18 +14,31 @@ from wattir.passes.batch_norm import fold_batch_norm
 from wattir.passes.cache import append_in_place, mark_caches
 from wattir.passes.fuse import fuse
 from wattir.passes.layout import drop_dead, drop_views, fold_transposes
+from wattir.passes.linear import join_bias, split_conv_bias
+from wattir.passes.norms import recognise_norms
+from wattir.passes.orient import orient_products
 from wattir.passes.quantized import narrow_contractions
+from wattir.passes.softmax import recognise_softmax
 
 Pass = Callable[[Graph], Graph]
 
 CANONICAL: tuple[Pass, ...] = (drop_dead, drop_views, mark_caches, fold_transposes, narrow_contractions, drop_dead)
 
 RUNTIMES: dict[str, tuple[Pass, ...]] = {
-    "eager": (),
-    "compiled": (recognise_attention, append_in_place, fold_batch_norm, fuse, drop_dead),
+    "eager": (join_bias, split_conv_bias, drop_dead),
+    "compiled": (
+        recognise_softmax,
+        recognise_norms,
+        orient_products,
+        recognise_attention,
+        append_in_place,
+        fold_batch_norm,
+        fuse,
+        drop_dead,
+    ),
 }
-"""eager: one kernel per framework op. compiled: attention fused, caches written in place, batch norms folded into
-convolutions, pointwise ops and reductions fused into their neighbours."""
+"""eager: one kernel per framework op; biases as PyTorch adds them. compiled: attention fused, caches written in place,
+batch norms folded into convolutions, pointwise ops and reductions fused into their neighbours."""
 
 
 def lower_to_kernels(graph: Graph, runtime: str) -> Graph:

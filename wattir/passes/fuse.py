@@ -28,7 +28,7 @@ TAKES_PROLOGUE = frozenset({"norm", "softmax", "reduction"})
 
 @dataclass(slots=True)
 class _Kernel:
-    """Ops that will run as one. `elements`: of its result; `last`: place of its last op; `inputs`: kernels before it."""
+    """Ops that run as one. `elements`: of its result; `last`: place of its last op; `inputs`: kernels it waits for."""
 
     ops: list[Op]
     elements: Size

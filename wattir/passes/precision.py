@@ -32,9 +32,7 @@ def with_precision(graph: Graph, precision: str | None) -> Graph:
         raise InputError(f"dtype {precision!r}: not known; expected one of {known}{suggestion(precision, PRECISIONS)}")
     held, math = PRECISIONS[precision]
     narrow = _read_by_contractions_alone(graph) if math in ("int8", "fp8") else frozenset()
-    tensors = {
-        name: _cast(tensor, math if name in narrow and math else held) for name, tensor in graph.tensors.items()
-    }
+    tensors = {name: _cast(tensor, math if name in narrow and math else held) for name, tensor in graph.tensors.items()}
     ops = tuple(_computed_in(op, math) for op in graph.ops)
     return replace_graph(graph, tensors=tensors, ops=ops)
 

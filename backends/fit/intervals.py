@@ -1,0 +1,64 @@
+"""The 90 % interval of a device: quantiles of what the fit got wrong on rows that it had not seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from wattir.interval import LEVEL, WAITING_WIDTH
+
+from .rows import Array
+
+NETWORK_OF_LAYER = 0.5
+"""Width for whole networks over width for layers, where only one of them was measured: 0.46 on h200_sxm, 0.50 on a30,
+which have both over many architectures (0.1 to 0.2 on the GTX cards, whose networks are all BERTs)."""
+LEAST_NETWORK = 0.1
+BORROWED_ENERGY = 0.25
+"""What energies borrowed from a relative add to an interval in log space."""
+
+RULE = "90 % quantile of |log E - log E_hat| over rows whose groups were left out whole"
+LAYERS = "layer: every set and family of kernels counting the same"
+NETWORKS = f"network: every model counting the same, less {WAITING_WIDTH} for the share of waiting for the host"
+
+
+def half_width(errors: Array, cells: Array, level: float = LEVEL) -> float | None:
+    """The quantile of absolute log errors, with split conformal's correction for few samples; NaN are left out.
+
+    Every cell (a model, or a family of one set) counts the same, however many samples it has.
+    """
+    kept = np.flatnonzero(np.isfinite(errors))
+    if not len(kept):
+        return None
+    _, which, counts = np.unique(cells[kept], return_inverse=True, return_counts=True)
+    widths, shares = np.abs(errors[kept]), 1.0 / (counts[which] * len(counts))
+    order = np.argsort(widths)
+    wanted = min(level * (1.0 + 1.0 / len(kept)), 1.0)
+    at = int(np.searchsorted(np.cumsum(shares[order]), wanted - 1e-9))
+    return float(widths[order][min(at, len(kept) - 1)])
+
+
+def interval(layer: float | None, network: float | None) -> dict[str, Any]:
+    """The table of a device file from the two quantiles, of which one may be missing."""
+    if layer is None:
+        assert network is not None
+        rule = f"{NETWORKS}; layer: that over {NETWORK_OF_LAYER}, the ratio on devices with both (no layers measured)"
+        return {"layer": network / NETWORK_OF_LAYER, "network": network, "source": f"{RULE}; {rule}"}
+    if network is None:
+        rule = f"{LAYERS}; network: {NETWORK_OF_LAYER} of that, the ratio on devices with both (no networks measured)"
+        return {"layer": layer, "network": max(NETWORK_OF_LAYER * layer, LEAST_NETWORK), "source": f"{RULE}; {rule}"}
+    return {"layer": max(layer, network), "network": network, "source": f"{RULE}; {LAYERS}; {NETWORKS}"}
+
+
+def borrowed_energy(time_width: float) -> dict[str, Any]:
+    """Where only seconds were measured."""
+    return {
+        "layer": time_width + BORROWED_ENERGY, "network": NETWORK_OF_LAYER * time_width + BORROWED_ENERGY,
+        "source": f"90 % quantile of the left-out rows' log error of time, plus {BORROWED_ENERGY} for energies that "
+        f"were borrowed; network: {NETWORK_OF_LAYER} of the former, the ratio on devices with both",
+    }  # fmt: skip
+
+
+def beyond_waiting(errors: Array, waiting_share: Array) -> Array:
+    """Errors less what the interval adds by itself for waiting."""
+    return np.maximum(np.abs(errors) - WAITING_WIDTH * waiting_share, 0.0)

@@ -1,0 +1,196 @@
+"""What rows a data folder holds, on whatever machines: `Case` for rows that can be predicted, `Left` for all others.
+
+The folders and columns are those of the sets that the device files were fitted to; a folder may be missing, and may
+hold other models, shapes and machines than those. Every row of a file is either in a case or in a `Left`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from wattir.device import device_ids, load_device
+from wattir.errors import DeviceError
+
+from . import datasets_cpu as cpu
+from . import datasets_irene as irene
+from . import datasets_kernels as kernels
+from . import datasets_models as models
+from . import datasets_torch as torch
+from .plan import Source
+from .rows import Rows
+
+
+@dataclass(frozen=True)
+class Case:
+    """Rows of one machine and kind. `raw`: how many rows of the file they were read from; `source` as in a fit."""
+
+    folder: str
+    what: str
+    device: str
+    raw: int
+    source: Source
+    load: Callable[[], Rows]
+
+
+@dataclass(frozen=True)
+class Left:
+    """Rows that nothing here predicts, and why."""
+
+    folder: str
+    what: str
+    rows: int
+    why: str
+
+
+Found = Iterator[Case | Left]
+
+
+def cases(data: str) -> Found:
+    """All cases of a data folder, set by set; what is no set known here is left, file by file."""
+    for folder in sorted(os.listdir(data)):
+        path = os.path.join(data, folder)
+        if os.path.isdir(path):
+            yield from SETS.get(folder, _unknown)(path, folder)
+
+
+def device_of(hardware: str) -> str | None:
+    """The id of a machine from what a table calls it; None where there is no such device."""
+    text = hardware.partition("(")[0].removeprefix("desktop PC, ").strip().rstrip(",")
+    try:
+        return load_device(NAMES.get(text, text)).id
+    except DeviceError:
+        return next((name for name in device_ids() if name == hardware), None)
+
+
+NAMES = {
+    "NVIDIA A100-PCIe-40GB": "a100_pcie", "NVIDIA H100-SXM": "h100_sxm", "NVIDIA A10": "a10",
+    "broadwell-ep": "xeon_broadwell_ep", "raptorlake": "core_raptor_lake",
+}  # fmt: skip
+
+
+def _case(folder: str, what: str, hardware: str, raw: int, load: Callable[[], Rows], **source: Any) -> Case | Left:
+    device = device_of(hardware)
+    if device is None:
+        return Left(folder, what, raw, f"no device file for {hardware}")
+    return Case(folder, what, device, raw, Source(what, folder, lambda _: load(), (), "", **source), load)
+
+
+def _table(path: str, columns: list[str] | None = None) -> Any:
+    import pandas as pd
+
+    return pd.read_parquet(path, columns=columns) if path.endswith("parquet") else pd.read_csv(path, low_memory=False)
+
+
+def _kernels(path: str, folder: str) -> Found:
+    for file in sorted(name for name in os.listdir(path) if name.endswith(".parquet")):
+        name = file.removesuffix(".parquet")
+        reader, column = READERS.get(name, (None, ""))
+        if reader is None:
+            yield Left(
+                folder, name, len(_table(os.path.join(path, file), ["system"])), "no cost rule for this kernel here"
+            )
+            continue
+        table = _table(os.path.join(path, file), ["system", column])
+        for (system, dtype), part in table.groupby(["system", column]):
+            yield from _kernel_case(path, folder, name, str(system), str(dtype), len(part), reader)
+
+
+def _kernel_case(
+    path: str, folder: str, name: str, system: str, dtype: str, raw: int, reader: Callable[..., Rows]
+) -> Found:
+    math = kernels.MATH.get(dtype)
+    what = f"{name} {dtype}"
+    if math is None or dtype == "fp8_block":
+        yield Left(folder, f"{what} ({system})", raw, "a quantization without a cost rule here, or rows of its launch")
+        return
+    copies = kernels.COPIES if name == "gemm" else 0
+    yield _case(folder, what, system, raw, partial(reader, path, system, math), copies=copies)
+
+
+READERS: dict[str, tuple[Callable[..., Rows], str]] = {
+    "gemm": (kernels.gemm, "gemm_dtype"),
+    "context_attention": (kernels.context_attention, "attn_dtype"),
+    "encoder_attention": (kernels.encoder_attention, "attn_dtype"),
+    "generation_attention": (kernels.generation_attention, "kv_cache_dtype"),
+}
+
+
+def _whole_models(path: str, folder: str) -> Found:
+    table = _table(os.path.join(path, "data.csv"))
+    for (which, hardware), part in table.groupby(["set", "hardware"]):
+        if which == "dvfs":
+            yield Left(folder, f"{which} ({hardware})", len(part), "at other clocks: the clock is no input yet")
+            continue
+        device = device_of(str(hardware))
+        peak = load_device(device).flop_per_s["bf16"] if device else 0.0
+        load = partial(models.whole_models, path, str(which), peak)
+        yield _case(folder, "whole models", str(hardware), len(part), load, network=True)
+
+
+def _torch(path: str, folder: str) -> Found:
+    table = _table(os.path.join(path, "data.csv"))
+    train = table["mode"].ne("inference")
+    if train.any():
+        yield Left(folder, "training", int(train.sum()), "training")
+    for (hardware, precision), part in table[~train].groupby(["hardware", "precision"]):
+        math = "tf32" if str(precision).startswith("fp32 storage") else "fp32"
+        for scope, load, network in (("layer", torch.torch_layers, False), ("model", torch.torch_models, True)):
+            raw = int(part.scope.eq(scope).sum())
+            if raw:
+                reader = partial(load, path, str(hardware), math)
+                yield _case(folder, f"{scope}s {math}", str(hardware), raw, reader, network=network)
+
+
+def _irene(path: str, folder: str) -> Found:
+    file = next(name for name in sorted(os.listdir(path)) if name.startswith("data."))
+    for hardware, part in _table(os.path.join(path, file)).groupby("hardware"):
+        name = str(hardware).partition("NVIDIA ")[2].partition(" (")[0] or str(hardware)
+        for scope, load in (("primitive_op", irene.primitives), ("model", irene.models)):
+            known = part[part.scope.eq(scope)]
+            if len(known):
+                yield _case(folder, f"{scope}s", name, len(known), partial(load, path, name), network=scope == "model")
+        rest = part[~part.scope.isin(("primitive_op", "model"))]
+        if len(rest):
+            yield Left(folder, f"modules ({name})", len(rest), "parts of models: no graph of a module alone here")
+
+
+def _nas_bench_201(path: str, folder: str) -> Found:
+    table = _table(os.path.join(path, "data.parquet"))
+    for (device, framework), part in table.groupby(["device", "framework"]):
+        if (device, framework) != ("pi5", "litert"):
+            yield Left(folder, f"{framework} ({device})", len(part), "another runtime or machine than was fitted")
+            continue
+        yield _case(folder, "networks litert", "raspberry_pi_5", len(part), partial(cpu.nas_bench_201, path, framework),
+                    network=True)  # fmt: skip
+
+
+def _getzner(path: str, folder: str) -> Found:
+    raw = len(_table(os.path.join(path, "data.csv")))
+    yield _case(folder, "layers", "xeon_gold_5120", raw, partial(cpu.getzner, path))
+
+
+def _willowec(path: str, folder: str) -> Found:
+    for host, part in _table(os.path.join(path, "data.csv")).groupby("host"):
+        yield _case(folder, "layers", str(host), len(part), partial(cpu.willowec, path, str(host)))
+
+
+def _unknown(path: str, folder: str) -> Found:
+    for name in sorted(os.listdir(path)):
+        if name.startswith("data.") or name.endswith(".parquet"):
+            yield Left(folder, name, len(_table(os.path.join(path, name))), "no cost model of this kind of row yet")
+
+
+SETS: dict[str, Callable[[str, str], Found]] = {
+    "kernels_power": _kernels,
+    "kernels_latency": _kernels,
+    "whole_models_eager": _whole_models,
+    "torch_layers_a30_2080ti": _torch,
+    "irene_transformers": _irene,
+    "nas_bench_201_pi5": _nas_bench_201,
+    "getzner_cpu_layers": _getzner,
+    "willowec_cpu_layers": _willowec,
+}

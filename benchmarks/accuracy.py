@@ -1,0 +1,221 @@
+"""How good the shipped coefficients are on measured rows: ``python -m benchmarks.accuracy --data DIR [--cv] [--json]``.
+
+Evaluates every device file on whatever rows DIR holds: the folders and columns of the sets that the fits name, which
+may be missing or hold other models, shapes and machines. A line per folder, machine and kind of row: errors of time, of
+energy, of energy given the measured time; coverage and width of the 90 % interval. Rows that nothing predicts are
+counted and named. With ``--cv`` the machines are fitted again with groups of rows left out, and judged on those.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain script in the checkout
+
+from wattir.backends.fit.cross_validate import LeftOut, fold_of
+from wattir.backends.fit.evaluate import evaluate_rows, plain
+from wattir.backends.fit.intervals import half_width
+from wattir.backends.fit.plan import Fitted, Source, as_run, fit
+from wattir.backends.fit.plans import PLANS
+from wattir.backends.fit.rows import Array, together
+from wattir.backends.fit.sets import Case, Left, cases
+from wattir.device import device_folder, load_device
+
+Found = dict[str, Any]
+
+
+def evaluate(data: str, say: Any) -> Iterator[Found | Left]:
+    """A report per case and per folder and machine, and what is left."""
+    ready: dict[tuple[str, str], list[Any]] = {}
+    for case in cases(data):
+        if isinstance(case, Left):
+            yield case
+            continue
+        say(f"{case.folder}: {case.what} ({case.device})")
+        yield from _case(case, ready)
+    for (folder, device_id), parts in ready.items():
+        if len(parts) > 1:
+            yield {
+                "folder": folder,
+                "device": device_id,
+                "what": "all",
+                **plain(evaluate_rows(load_device(device_id), together(parts))),
+            }
+
+
+def _case(case: Case, ready: dict[tuple[str, str], list[Any]]) -> Iterator[Found | Left]:
+    rows = case.load()
+    device = load_device(case.device)
+    for reason, count in rows.dropped.items():
+        if count:
+            yield Left(case.folder, f"{case.what} ({case.device})", count, reason)
+    merged = case.raw - rows.samples - sum(rows.dropped.values())
+    if merged > 0:
+        yield Left(
+            case.folder, f"{case.what} ({case.device})", merged, "repeats merged, or of a fallback or another server"
+        )
+    if not rows.samples:
+        return
+    rows = as_run(rows, case.source, device)
+    ready.setdefault((case.folder, case.device), []).append(rows)
+    head = {"folder": case.folder, "device": case.device, "what": case.what, "measured": device.measured}
+    yield {**head, **plain(evaluate_rows(device, rows))}
+
+
+def cross_validate(data: str, say: Any) -> Iterator[Found]:
+    """A report per source of every plan whose rows are there, each group predicted by a fit without it."""
+    for plan in PLANS.values():
+        path = os.path.join(device_folder(), f"{plan.device}.toml")
+        found = fit(plan, Path(path).read_text(encoding="utf-8"), path, data, say)
+        if found is None:
+            continue
+        sources, _, fitted = found
+        for i, source in enumerate(sources):
+            yield {
+                "folder": source.folder,
+                "device": plan.device,
+                "what": source.data_set,
+                **plain(_left_out(source, i, fitted)),
+            }
+
+
+def _left_out(source: Source, index: int, fitted: Fitted) -> Found:
+    mask = fitted.source == index
+    rows, errors = fitted.rows.take(mask), fitted.errors
+    report: Found = {"rows": rows.samples, "groups": len(set(rows.group.tolist()))}
+    for name in ("time", "energy", "energy_given_time"):
+        seen = getattr(errors, name)[mask]
+        seen = seen[np.isfinite(seen)]
+        if len(seen):
+            apes = np.abs(np.expm1(seen))
+            report[name] = {
+                "rows": len(seen), "median_ape": float(np.median(apes)), "mape": float(apes.mean()),
+                "bias": float(np.expm1(np.median(seen))),
+            }  # fmt: skip
+    if "energy" in report:
+        report["energy"] |= _coverage(errors, mask, rows.group, source.network)
+    return report
+
+
+def _coverage(errors: LeftOut, mask: Array, groups: Array, network: bool) -> Found:
+    """Of a 90 % quantile taken on the other half of the groups."""
+    energy, half = np.abs(errors.energy[mask]), fold_of(groups, 2)
+    cells = groups if network else np.zeros(len(groups))
+    inside, widths = np.full(len(energy), np.nan), []
+    for number in (0, 1):
+        width = half_width(energy[half != number], cells[half != number])
+        if width is not None:
+            inside[half == number] = energy[half == number] <= width
+            widths.append(width)
+    inside[~np.isfinite(energy)] = np.nan
+    if not widths or not np.isfinite(inside).any():
+        return {}
+    return {"coverage": float(np.nanmean(inside)), "median_half_width": float(np.median(widths))}
+
+
+COLUMNS = ("rows", "groups", "time %", "mape", "bias", "tau", "energy %", "mape", "bias", "tau", "given time %",
+           "covered %", "half-width")  # fmt: skip
+
+
+def show(found: Sequence[Found], left: Sequence[Left]) -> None:
+    """Two tables: errors, and what was not predicted."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else 180)
+    table = Table(
+        title="Median absolute percentage errors; half-width of the 90 % interval in log space", title_justify="left"
+    )
+    for name in ("folder", "machine", "rows of", *COLUMNS):
+        table.add_column(name, justify="left" if name in ("folder", "machine", "rows of") else "right")
+    for each in found:
+        table.add_row(each["folder"], each["device"], each["what"], *_cells(each))
+    console.print(table)
+    if left:
+        console.print(_left_table(left))
+
+
+def _cells(each: Found) -> list[str]:
+    energy = each.get("energy", {})
+    return [
+        str(each["rows"]), str(each["groups"]), *_errors(each["time"]), *_errors(energy),
+        _share(each.get("energy_given_time", {}).get("median_ape")), _share(energy.get("coverage")),
+        _number(energy.get("median_half_width")),
+    ]  # fmt: skip
+
+
+def _errors(each: Found) -> list[str]:
+    return [*(_share(each.get(name)) for name in ("median_ape", "mape", "bias")), _number(each.get("tau"))]
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _left_table(left: Sequence[Left]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="Not predicted", title_justify="left")
+    for name in ("folder", "what", "rows", "why"):
+        table.add_column(name, justify="right" if name == "rows" else "left")
+    for (folder, what, why), count in _counted(left).items():
+        table.add_row(folder, what, str(count), why)
+    return table
+
+
+def _counted(left: Sequence[Left]) -> Counter[tuple[str, str, str]]:
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for each in left:
+        counts[(each.folder, each.what, each.why)] += each.rows
+    return counts
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluates and prints; 2 where the folder is not there."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
+    default = os.environ.get("WATTIR_DATA", "../shared/data")
+    parser.add_argument(
+        "--data", default=default, help="folder of the measured sets (default: $WATTIR_DATA or %(default)s)"
+    )
+    parser.add_argument("--cv", action="store_true", help="fit again with groups left out, and judge on those")
+    parser.add_argument("--json", action="store_true", help="print one object instead of tables")
+    options = parser.parse_args(arguments)
+    if not os.path.isdir(options.data):
+        print(f"--data {options.data}: no such folder; expected the measured sets, one folder each", file=sys.stderr)
+        return 2
+    every = list(cross_validate(options.data, say) if options.cv else evaluate(options.data, say))
+    found = [each for each in every if isinstance(each, dict)]
+    left = [each for each in every if isinstance(each, Left)]
+    if options.json:
+        print(
+            json.dumps(
+                {"cross_validated": options.cv, "sets": found, "not_predicted": [asdict(each) for each in left]},
+                indent=1,
+            )
+        )
+    else:
+        show(found, left)
+    return 0
+
+
+def say(line: str) -> None:
+    """Progress, apart from the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""Reads an exported program with the MLIR bindings of jaxlib, in a process of its own, and prints it as JSON.
+
+    python mlir_process.py PATH
+
+MLIR may abort on damaged bytecode, and it holds every embedded constant; here both end with this process. Only what a
+lowering needs is printed: of constants the number they are full of, or up to `FEW` whole numbers, never their content.
+
+    {"functions": {name: {"args": [[name, type, {attr}]], "body": [op...]}}, "main": name, "avals": [[size...]...] | null}
+    op: [name, [operand...], [result...], [type...], {attr}, [region...], label]; region: {"args": [id...], "body": [op...]}
+    type: [[size or null, ...], element]
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import re
+import sys
+from typing import Any, BinaryIO
+
+FEW = 64
+LONG = 256  # characters of a constant's digits; longer ones are not kept
+BYTECODE = b"ML\xefR"
+_DENSE = re.compile(rb'dense<"0x[0-9A-Fa-f]*">|dense<\[[^>]{%d,}\]>' % LONG)
+
+
+def main(path: str) -> None:
+    """Prints the program, or one line `error: ...` and exit code 3."""
+    try:
+        print(json.dumps(Reader(path).program(), separators=(",", ":")))
+    except Exception as error:  # MLIR's own errors, and whatever a damaged file does to the reader
+        line = next((line for line in str(error).splitlines() if "error" in line), str(error).splitlines()[:1])
+        print(f"error: {str(line)[:300]}")
+        sys.exit(3)
+
+
+class Reader:
+    """One file: which form it has, its module, its functions."""
+
+    def __init__(self, path: str) -> None:
+        from jaxlib.mlir import ir
+        from jaxlib.mlir._mlir_libs import _jax_mlir_ext
+        from jaxlib.mlir.dialects import chlo, mhlo, sdy, stablehlo
+
+        self.ir, self.stablehlo = ir, stablehlo
+        self.context = ir.Context()
+        registry = ir.DialectRegistry()
+        _jax_mlir_ext.register_dialects(registry)
+        self.context.append_dialect_registry(registry)
+        self.context.load_all_available_dialects()
+        for dialect in (sdy, chlo, stablehlo):
+            dialect.register_dialect(self.context)
+        mhlo.register_mhlo_dialect(self.context)
+        self.context.allow_unregistered_dialects = True
+        self.avals: list[list[str]] | None = None
+        self.types: dict[Any, Any] = {}
+        with self.context, ir.Location.unknown():
+            self.module = self._parse(path)
+
+    def _parse(self, path: str) -> Any:
+        with open(path, "rb") as file:
+            start = file.read(4096)
+            if start[:4] == BYTECODE:
+                file.seek(0)
+                return self._bytecode(file.read())
+            if path.lower().endswith(".jaxexport") or b"\x00" in start[:64]:
+                return self._exported(path)
+            return self.ir.Module.parse(light_text(file, os.path.getsize(path)))
+
+    def _bytecode(self, data: bytes) -> Any:
+        try:
+            found = self.stablehlo.deserialize_portable_artifact(self.context, data)
+        except Exception:  # plain bytecode, not a portable artifact
+            found = data
+        return found if isinstance(found, self.ir.Module) else self.ir.Module.parse(found)
+
+    def _exported(self, path: str) -> Any:
+        from jax import export
+
+        with open(path, "rb") as file:
+            exported = export.deserialize(bytearray(file.read()))
+        self.avals = [[str(size) for size in aval.shape] for aval in exported.in_avals]
+        return self._bytecode(exported.mlir_module_serialized)
+
+    # ---- the program as plain data ----------------------------------------------------------------------------------
+
+    def program(self) -> dict[str, Any]:
+        functions: dict[str, Any] = {}
+        for op in self.module.body.operations:
+            if op.operation.name == "func.func":
+                functions[op.attributes["sym_name"].value] = self._function(op)
+        main = "main" if "main" in functions else next(iter(functions), "")
+        return {"functions": functions, "main": main, "avals": self.avals}
+
+    def _function(self, op: Any) -> dict[str, Any]:
+        if not op.regions[0].blocks:
+            return {"args": [], "body": []}
+        block, ids = op.regions[0].blocks[0], {}
+        attrs = op.attributes["arg_attrs"] if "arg_attrs" in op.attributes else None
+        args = []
+        for place, argument in enumerate(block.arguments):
+            ids[argument] = len(ids)
+            extra = self._attributes(attrs[place]) if attrs is not None else {}
+            args.append([_label(argument.location), self._type(argument.type), extra])
+        return {"args": args, "body": self._body(block, ids)}
+
+    def _body(self, block: Any, ids: dict[Any, int]) -> list[Any]:
+        return [self._op(op.operation, ids) for op in block.operations]
+
+    def _op(self, op: Any, ids: dict[Any, int]) -> list[Any]:
+        operands = [ids[value] for value in op.operands]
+        regions = [self._region(region, ids) for region in op.regions]
+        results = []
+        for result in op.results:
+            ids[result] = len(ids)
+            results.append(ids[result])
+        types = [self._type(result.type) for result in op.results]
+        attrs = self._constant(op) if op.name.endswith(".constant") else self._attributes(op.attributes)
+        return [op.name, operands, results, types, attrs, regions, _label(op.location)]
+
+    def _region(self, region: Any, ids: dict[Any, int]) -> dict[str, Any]:
+        if not region.blocks:
+            return {"args": [], "types": [], "body": []}
+        block = region.blocks[0]
+        args = []
+        for argument in block.arguments:
+            ids[argument] = len(ids)
+            args.append(ids[argument])
+        return {"args": args, "types": [self._type(a.type) for a in block.arguments], "body": self._body(block, ids)}
+
+    def _type(self, kind: Any) -> Any:
+        found = self.types.get(kind)
+        if found is None:
+            found = self.types[kind] = self._new_type(kind)
+        return found
+
+    def _new_type(self, kind: Any) -> Any:
+        if not isinstance(kind, self.ir.RankedTensorType):
+            return [[], str(kind)[:80]]
+        shape = [None if kind.is_dynamic_dim(i) else kind.get_dim_size(i) for i in range(kind.rank)]
+        return [shape, str(kind.element_type)[:80]]
+
+    # ---- attributes -------------------------------------------------------------------------------------------------
+
+    def _constant(self, op: Any) -> dict[str, Any]:
+        value = op.attributes["value"] if "value" in op.attributes else None
+        try:
+            return {"value": self._content(value)}
+        except Exception:  # a type that the bindings do not read: bf16, float8, a resource
+            return {"value": None}
+
+    def _content(self, value: Any) -> Any:
+        if not isinstance(value, (self.ir.DenseIntElementsAttr, self.ir.DenseFPElementsAttr)):
+            return None
+        if value.is_splat:
+            return _plain(value.get_splat_value())
+        if len(value) <= FEW and isinstance(value, self.ir.DenseIntElementsAttr):
+            return [int(item) for item in value]
+        return None
+
+    def _attributes(self, attributes: Any) -> dict[str, Any]:
+        named = ((attributes[i].name, attributes[i].attr) for i in range(len(attributes)))
+        return {name: self._attribute(value) for name, value in named if name != "backend_config"}
+
+    def _attribute(self, value: Any) -> Any:
+        ir = self.ir
+        if isinstance(value, (ir.IntegerAttr, ir.BoolAttr, ir.FloatAttr, ir.StringAttr, ir.FlatSymbolRefAttr)):
+            return _plain(value)
+        if isinstance(value, (ir.DenseI64ArrayAttr, ir.DenseBoolArrayAttr, ir.DenseI32ArrayAttr)):
+            return list(value)
+        if isinstance(value, ir.DenseIntElementsAttr):
+            items = [int(value.get_splat_value().value)] * len(value) if value.is_splat and len(value) <= FEW else []
+            return {"shape": list(ir.ShapedType(value.type).shape), "items": items or self._content(value)}
+        if isinstance(value, ir.ArrayAttr):
+            return [self._attribute(item) for item in value]
+        if isinstance(value, ir.DenseElementsAttr):
+            return None
+        return str(value)[:2000]
+
+
+def _plain(value: Any) -> Any:
+    plain = getattr(value, "value", value)
+    return plain if isinstance(plain, (int, float, bool, str)) else str(plain)
+
+
+def _label(location: Any) -> str:
+    """The name in a location: ``loc("jit(f)/block/add"(...))``."""
+    found = re.match(r'loc\("((?:[^"\\]|\\.)*)"(?!:\d)', str(location)[:1000])
+    return found.group(1) if found else ""
+
+
+def light_text(file: BinaryIO, size: int) -> str:
+    """MLIR text whose long constants are full of zeros instead: they are stepped over, not kept."""
+    if size == 0:
+        return ""
+    view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    parts, done = [], 0
+    for found in _DENSE.finditer(view):
+        if found.end() - found.start() < LONG:
+            continue
+        after = view[found.end() : found.end() + 400]
+        parts += [view[done : found.start()], b"dense<" + _zero(after) + b">"]
+        done = found.end()
+    parts.append(view[done:])
+    return _without_blobs(b"".join(parts)).decode("utf-8")
+
+
+def _zero(after: bytes) -> bytes:
+    """Zero as the tensor type that follows writes it."""
+    kind = re.match(rb"\s*:\s*(?:tensor|vector)<(?:[\d?]+x)*([^>,]+)", after)
+    element = kind.group(1) if kind else b"i32"
+    if element.startswith(b"complex"):
+        return b"(0.0,0.0)" if b"f" in element else b"(0,0)"
+    if element == b"i1":
+        return b"false"
+    return b"0" if re.match(rb"[su]?i\d", element) else b"0.0"
+
+
+def _without_blobs(text: bytes) -> bytes:
+    """Without the section of resources at the end, where tools put the bytes of large constants."""
+    at = text.rfind(b"\n{-#")
+    return text if at < 0 else text[:at] + b"\n"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

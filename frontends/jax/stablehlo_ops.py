@@ -1,0 +1,207 @@
+"""StableHLO ops as the JAX primitives they mean, with that primitive's parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+DTYPES = {
+    "f64": "fp64", "f32": "fp32", "f16": "fp16", "bf16": "bf16", "tf32": "fp32", "i1": "bool", "i2": "int2",
+    "i4": "int4", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64", "ui2": "uint2", "ui4": "uint4",
+    "ui8": "uint8", "ui16": "uint16", "ui32": "uint32", "ui64": "uint64", "si8": "int8", "si32": "int32",
+    "si64": "int64", "si16": "int16", "index": "int64", "complex<f32>": "complex64", "complex<f64>": "complex128",
+    "!stablehlo.token": "bool",
+}  # fmt: skip
+
+SAME_AS = {
+    "abs": "abs", "add": "add", "and": "and", "atan2": "atan2", "cbrt": "cbrt", "ceil": "ceil", "clamp": "clamp",
+    "complex": "complex", "convert": "convert_element_type", "cosine": "cos", "count_leading_zeros": "clz",
+    "divide": "div", "exponential": "exp", "exponential_minus_one": "expm1", "floor": "floor", "imag": "imag",
+    "is_finite": "is_finite", "log": "log", "log_plus_one": "log1p", "logistic": "logistic", "maximum": "max",
+    "minimum": "min", "multiply": "mul", "negate": "neg", "not": "not", "or": "or", "popcnt": "population_count",
+    "power": "pow", "real": "real", "reduce_precision": "reduce_precision", "remainder": "rem",
+    "round_nearest_afz": "round", "round_nearest_even": "round", "rsqrt": "rsqrt", "shift_left": "shift_left",
+    "shift_right_arithmetic": "shift_right_arithmetic", "shift_right_logical": "shift_right_logical", "sign": "sign",
+    "sine": "sin", "sqrt": "sqrt", "subtract": "sub", "tan": "tan", "tanh": "tanh", "xor": "xor",
+    "bitcast_convert": "bitcast_convert_type", "reshape": "reshape", "dynamic_reshape": "reshape",
+    "optimization_barrier": "optimization_barrier", "dynamic_slice": "dynamic_slice",
+    "real_dynamic_slice": "real_dynamic_slice", "dynamic_update_slice": "dynamic_update_slice", "pad": "pad",
+    "dynamic_pad": "pad", "reverse": "rev", "gather": "gather", "dynamic_gather": "gather", "scatter": "scatter",
+    "select_and_scatter": "select_and_scatter", "rng_bit_generator": "rng_bit_generator", "rng": "rng_uniform",
+    "cholesky": "cholesky", "triangular_solve": "triangular_solve", "partition_id": "partition_id",
+    "replica_id": "replica_id", "after_all": "after_all", "create_token": "create_token", "concatenate": "concatenate",
+    "sharding_constraint": "sharding_constraint", "reshard": "reshard",
+    # chlo
+    "erf": "erf", "erfc": "erfc", "erf_inv": "erf_inv", "acos": "acos", "acosh": "acosh", "asin": "asin",
+    "asinh": "asinh", "atan": "atan", "atanh": "atanh", "cosh": "cosh", "sinh": "sinh", "square": "square",
+    "lgamma": "lgamma", "digamma": "digamma", "next_after": "nextafter", "conj": "conj", "zeta": "zeta",
+    "polygamma": "polygamma", "bessel_i1e": "bessel_i1e", "is_inf": "is_finite", "top_k": "top_k", "ragged_dot": "ragged_dot",
+}  # fmt: skip
+"""Op (of stablehlo, chlo or sdy) -> primitive, where operands agree and parameters are not needed or have the name."""
+
+COMPARED = {"EQ": "eq", "NE": "ne", "GE": "ge", "GT": "gt", "LE": "le", "LT": "lt"}
+REDUCED = {"add": "sum", "maximum": "max", "minimum": "min", "multiply": "prod", "and": "and", "or": "or", "xor": "xor"}
+SAME_TARGETS = frozenset({
+    "Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "annotate_device_placement", "LayoutConstraint",
+    "X64Combine", "MoveToHost", "MoveToDevice", "xla.sdy.FuncResultSharding", "xla.sdy.LocalToGlobalShape",
+    "xla.sdy.GlobalToLocalShape", "stablehlo.dynamic_iota",
+})  # fmt: skip
+TARGETS = {
+    "mhlo.topk": "top_k", "TopK": "top_k", "ApproxTopK": "top_k", "mhlo.erf": "erf", "mhlo.ragged_dot": "ragged_dot",
+    "mhlo.tan": "tan", "mhlo.acos": "acos", "cu_threefry2x32": "threefry2x32", "cu_threefry2x32_ffi": "threefry2x32",
+    "stablehlo.dynamic_rng_bit_generator": "rng_bit_generator", "stablehlo.dynamic_top_k": "top_k",
+    "stablehlo.dynamic_approx_top_k": "top_k",
+}  # fmt: skip
+"""Target of a custom call -> primitive."""
+
+Translated = tuple[str, dict[str, Any], list[int] | None]
+"""A primitive, its parameters, and which operands it takes in which order (None: all)."""
+
+
+def dtype_of(element: str) -> str:
+    """The dtype of an MLIR element type."""
+    if element in DTYPES:
+        return DTYPES[element]
+    if element.startswith("!quant"):
+        return "int8"
+    return "fp4" if element.startswith(("f4", "f6")) else ("fp8" if element.startswith("f8") else "fp32")
+
+
+def translate(name: str, attrs: dict[str, Any], operands: int, regions: list[Any], types: list[Any]) -> Translated:
+    """What an op is among JAX's primitives; its own name where it is none of them."""
+    short = name.partition(".")[2] or name
+    if short in TRANSLATE:
+        return TRANSLATE[short](attrs, operands, regions, types)
+    return SAME_AS.get(short, name), _known_params(short, attrs), None
+
+
+def _known_params(short: str, attrs: dict[str, Any]) -> dict[str, Any]:
+    params = dict(attrs)
+    if short in ("slice",):
+        params = {"start_indices": attrs["start_indices"], "limit_indices": attrs["limit_indices"], "strides": attrs.get("strides")}
+    return params
+
+
+def _compare(attrs: dict[str, Any], *_: Any) -> Translated:
+    word = re.search(r"\b(EQ|NE|GE|GT|LE|LT)\b", str(attrs.get("comparison_direction", "EQ")))
+    return COMPARED[word.group(1) if word else "EQ"], {}, None
+
+
+def _select(*_: Any) -> Translated:
+    return "select_n", {}, [0, 2, 1]
+
+
+def _transpose(attrs: dict[str, Any], *_: Any) -> Translated:
+    return "transpose", {"permutation": attrs["permutation"]}, None
+
+
+def _broadcast(attrs: dict[str, Any], *_: Any) -> Translated:
+    return "broadcast_in_dim", {"broadcast_dimensions": attrs["broadcast_dimensions"]}, [0]
+
+
+def _iota(attrs: dict[str, Any], *_: Any) -> Translated:
+    return "iota", {"dimension": attrs["iota_dimension"]}, []
+
+
+def _slice(attrs: dict[str, Any], *_: Any) -> Translated:
+    return "slice", {key: attrs.get(key) for key in ("start_indices", "limit_indices", "strides")}, None
+
+
+def _dot(attrs: dict[str, Any], *_: Any) -> Translated:
+    d = numbers(attrs.get("dot_dimension_numbers", ""))
+    contracted = (d.get("lhs_contracting_dimensions", ()), d.get("rhs_contracting_dimensions", ()))
+    batch = (d.get("lhs_batching_dimensions", ()), d.get("rhs_batching_dimensions", ()))
+    return "dot_general", {"dimension_numbers": (contracted, batch)}, None
+
+
+def _plain_dot(*_: Any) -> Translated:
+    return "dot", {}, None
+
+
+def numbers(text: str) -> dict[str, tuple[int, ...]]:
+    """The lists in the text of an attribute: ``lhs_contracting_dimensions = [1]``."""
+    found = re.findall(r"(\w+) = \[([\d,\s-]*)\]", str(text))
+    return {name: tuple(int(item) for item in items.split(",") if item.strip()) for name, items in found}
+
+
+def _conv(attrs: dict[str, Any], *_: Any) -> Translated:
+    spec = re.search(r"\[([^\]]*)\]x\[([^\]]*)\]->\[([^\]]*)\]", str(attrs["dimension_numbers"]))
+    if spec is None:
+        raise ValueError(f"dimension_numbers {attrs['dimension_numbers']!r}")
+    dimensions = (_layout(spec[1], "b", "f"), _layout(spec[2], "o", "i"), _layout(spec[3], "b", "f"))
+    params = {key: attrs.get(key) for key in ("window_strides", "lhs_dilation", "rhs_dilation", "padding")}
+    counts = {key: attrs.get(key, 1) for key in ("feature_group_count", "batch_group_count")}
+    return "conv_general_dilated", {"dimension_numbers": dimensions, **params, **counts}, [0, 1]
+
+
+def _layout(text: str, first: str, second: str) -> tuple[int, ...]:
+    """Axes of the first letter, the second, and then space in order."""
+    letters = [item.strip() for item in text.split(",")]
+    space = sorted((item for item in letters if item not in (first, second)), key=lambda item: item.replace("?", "99"))
+    return tuple(letters.index(item) for item in (first, second, *space))
+
+
+def _reduce(attrs: dict[str, Any], operands: int, regions: list[Any], types: list[Any]) -> Translated:
+    function = _body_function(regions)
+    params = {"axes": attrs["dimensions"]}
+    inputs = list(range(operands // 2))
+    if function is None:
+        return ("argmax" if len(types) == 2 else "reduce"), params, inputs
+    return f"reduce_{function}", params, inputs
+
+
+def _body_function(regions: list[Any]) -> str | None:
+    """The reduction that a region of one op makes, or None."""
+    ops = [op[0].partition(".")[2] for region in regions for op in region["body"]]
+    kept = [op for op in ops if op != "return"]
+    return REDUCED.get(kept[0]) if len(kept) == 1 else None
+
+
+def _window(attrs: dict[str, Any], operands: int, regions: list[Any], _: Any) -> Translated:
+    function = _body_function(regions)
+    name = f"reduce_window_{function}" if function in ("max", "min", "sum") else "reduce_window"
+    return name, {"window_dimensions": attrs["window_dimensions"]}, list(range(operands // 2))
+
+
+def _sort(attrs: dict[str, Any], *_: Any) -> Translated:
+    return "sort", {"dimension": attrs.get("dimension", -1)}, None
+
+
+def _fft(attrs: dict[str, Any], *_: Any) -> Translated:
+    return "fft", {"fft_lengths": attrs["fft_length"]}, None
+
+
+def _collective(primitive: str) -> Callable[..., Translated]:
+    def translated(attrs: dict[str, Any], *_: Any) -> Translated:
+        groups = attrs.get("replica_groups") or attrs.get("source_target_pairs") or {}
+        shape = groups.get("shape", [1, 1]) if isinstance(groups, dict) else [1, 1]
+        ranks = shape[-1] if "replica_groups" in attrs else max(shape[0], 1)
+        return primitive, {"ranks": int(ranks)}, None
+
+    return translated
+
+
+def _custom(attrs: dict[str, Any], *_: Any) -> Translated:
+    target = str(attrs.get("call_target_name", ""))
+    if target in SAME_TARGETS:
+        return "copy", {}, None
+    if target.startswith("__cudnn$fmha"):
+        mask = "CAUSAL" if "causal" in str(attrs).lower() else ""
+        return "dot_product_attention_fwd", {"layout": 0, "mask_type": mask}, None
+    if target in TARGETS:
+        return TARGETS[target], {}, None
+    return "custom_call", {"call_target_name": target}, None
+
+
+TRANSLATE: dict[str, Callable[..., Translated]] = {
+    "compare": _compare, "select": _select, "transpose": _transpose, "broadcast_in_dim": _broadcast,
+    "dynamic_broadcast_in_dim": _broadcast, "iota": _iota, "dynamic_iota": _iota, "slice": _slice, "dot_general": _dot,
+    "dot": _plain_dot, "convolution": _conv, "dynamic_conv": _conv, "reduce": _reduce, "reduce_window": _window,
+    "sort": _sort, "fft": _fft, "all_reduce": _collective("psum"), "all_gather": _collective("all_gather"),
+    "reduce_scatter": _collective("psum_scatter"), "all_to_all": _collective("all_to_all"),
+    "collective_permute": _collective("ppermute"), "collective_broadcast": _collective("ppermute"),
+    "custom_call": _custom,
+}  # fmt: skip
+"""Op -> function of its attributes, number of operands, regions and result types."""

@@ -1,0 +1,265 @@
+"""The walker over an exported program's functions: each op by the rule of the JAX primitive that it means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from wattir.dims import Size
+from wattir.errors import UnsupportedError, WattirError
+from wattir.frontends.jax.carry import TRIPS, trips_of, varying
+from wattir.frontends.jax.node import RULES, Node, Shape, Value, unknown
+from wattir.frontends.jax.program import Program, rough_cost
+from wattir.frontends.jax.stablehlo_ops import COMPARED, dtype_of, translate
+from wattir.frontends.jax.stablehlo_shapes import infer
+
+MAX_DEPTH = 200
+SHORT = 64  # elements of a vector whose content is followed
+Op = list[Any]
+Env = dict[int, Value]
+
+
+class Interpreter:
+    """One program; `context` of the nodes it makes."""
+
+    def __init__(self, program: Program, functions: dict[str, Any]) -> None:
+        self.program, self.builder, self.functions = program, program.builder, functions
+        self.depth = 0
+
+    def unique(self, label: str) -> str:
+        return self.program.unique(label)
+
+    def free(self, shape: Shape, dtype: str, data: Any = None, ramp: int | None = None) -> Value:
+        return self.program.free(shape, dtype, data, ramp)
+
+    def derived(self, node: Node, used: list[Value], shape: Shape, dtype: str) -> Value:
+        return self.program.derived(node, used, shape, dtype)
+
+    # ---- the walk ---------------------------------------------------------------------------------------------------
+
+    def function(self, function: dict[str, Any], args: Sequence[Value], scope: str, times: Size) -> list[Value]:
+        """Runs a function in place of its call."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise UnsupportedError(f"{self.builder.name}: over {MAX_DEPTH} functions within each other; expected fewer")
+        results = self.body(function["body"], dict(enumerate(args)), scope, times)
+        self.depth -= 1
+        return results
+
+    def region(
+        self, region: dict[str, Any], args: Sequence[Value], env: Env, scope: str, times: Size
+    ) -> list[Value]:
+        """Runs a region, which sees the values around it."""
+        return self.body(region["body"], {**env, **dict(zip(region["args"], args, strict=False))}, scope, times)
+
+    def body(self, ops: list[Op], env: Env, scope: str, times: Size) -> list[Value]:
+        """Lowers ops in order; what the terminator gives back."""
+        for op in ops:
+            if op[0].endswith((".return", ".yield")):
+                return [env[operand] for operand in op[1]]
+            results = self._one(op, env, scope, times)
+            env.update(zip(op[2], results, strict=False))
+        return []
+
+    def _one(self, op: Op, env: Env, scope: str, times: Size) -> list[Value]:
+        structure = STRUCTURES.get(op[0].partition(".")[2])
+        try:
+            return structure(self, op, env, scope, times) if structure else self._node(op, env, scope, times)
+        except WattirError:
+            raise
+        except Exception as error:  # an op that is not as the specification has it
+            where = f"{self.builder.name}: {op[6] or op[0]!r} ({op[0]})"
+            found = f"cannot be lowered ({type(error).__name__}: {error})"
+            raise UnsupportedError(f"{where}: {found}; expected StableHLO as its specification has it") from error
+
+    def _node(self, op: Op, env: Env, scope: str, times: Size) -> list[Value]:
+        name, operands, results, types, attrs, regions, label = op
+        every = [env[operand] for operand in operands]
+        primitive, params, order = translate(name, attrs, len(operands), regions, types)
+        ins = every if order is None else [every[place] for place in order]
+        if primitive == "dot":
+            primitive, params = "dot_general", {"dimension_numbers": (((ins[0].rank - 1,), (0,)), ((), ()))}
+        outs = [self._declared(op, place, primitive, params, every) for place in range(len(results))]
+        path = path_of(label, scope)
+        node = Node(self, primitive, f"{path}.{primitive}" if path else primitive, params, ins, outs, times, path, name)
+        RULES.get(primitive, unknown if outs else _nothing)(node)
+        return [value for value in node.results if value is not None]
+
+    def _declared(
+        self, op: Op, place: int, primitive: str, params: dict[str, Any], every: list[Value]
+    ) -> tuple[Shape, str]:
+        shape, element = op[3][place]
+        if None not in shape:
+            return tuple(shape), dtype_of(element)
+        found = infer(op[0].partition(".")[2], primitive, every, params, op[4])
+        if found is None or len(found) != len(shape):
+            where = f"{self.builder.name}: {op[6] or op[0]!r} ({op[0]})"
+            raise UnsupportedError(f"{where}: a result whose size is not known; expected one that follows from the inputs")
+        return tuple(size if size is not None else found[axis] for axis, size in enumerate(shape)), dtype_of(element)
+
+
+def _nothing(_: Node) -> None:
+    """A side effect."""
+
+
+def path_of(label: str, outer: str) -> str:
+    """The module path in a location: ``jit(f)/Net/block/dot_general`` is ``Net.block``."""
+    words = [word for word in label.split("/")[:-1] if word and "(" not in word and "->" not in word]
+    inner = ".".join(words)
+    if not inner or not outer or inner.startswith(outer):
+        return inner or outer
+    return f"{outer}.{inner}"
+
+
+# ---- ops with programs inside, and those that are not a primitive ---------------------------------------------------------
+
+
+def _constant(walk: Interpreter, op: Op, *_: Any) -> list[Value]:
+    shape, element = op[3][0]
+    data, dtype = op[4].get("value"), dtype_of(element)
+    if isinstance(data, list):
+        data = tuple(data)
+    elif len(shape) == 1 and isinstance(data, int) and shape[0] <= SHORT:
+        data = (data,) * shape[0]
+    small = isinstance(data, (int, float, bool, tuple)) or _count(shape) <= 1
+    if small:
+        return [walk.program.free(tuple(shape), dtype, data)]
+    is_weight = len(shape) > 1 and dtype in ("fp64", "fp32", "fp16", "bf16", "fp8", "fp4", "int8", "int4")
+    return [walk.program.given("constant", tuple(shape), dtype, "weight" if is_weight else "constant")]
+
+
+def _count(shape: list[Any]) -> int:
+    count = 1
+    for size in shape:
+        count *= int(size or 1)
+    return count
+
+
+def _call(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> list[Value]:
+    target = op[4].get("callee") or op[4].get("decomposition")
+    function = walk.functions.get(str(target))
+    if function is None:
+        raise KeyError(f"function {target!r} is not in the module")
+    args = [env[operand] for operand in op[1]]
+    return walk.function(function, args, path_of(op[6], scope), times)
+
+
+def _dimension_size(walk: Interpreter, op: Op, env: Env, *_: Any) -> list[Value]:
+    size = env[op[1][0]].shape[int(op[4]["dimension"])]
+    return [walk.program.free((), "int32", size)]
+
+
+def _while(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> list[Value]:
+    """The body as often as its counter says, else as often as the caller says."""
+    test, body = op[5]
+    first = [env[operand] for operand in op[1]]
+    label = walk.unique(f"{scope}.while" if scope else "while")
+    trips = counted(test, body, first, env)
+    if trips is None:
+        trips = walk.program.trip_count(label)
+    if trips == 0:
+        return first
+    inner = times * trips
+    kept = body["body"][-1][1] if body["body"] else []
+    carry = [
+        value if kept[place : place + 1] == [body["args"][place]] else varying(walk.program, value, scope, times)
+        for place, value in enumerate(first)
+    ]
+    walk.region(test, carry, env, scope, inner)
+    return [replace(value, data=None) for value in walk.region(body, carry, env, scope, inner)]
+
+
+def counted(test: dict[str, Any], body: dict[str, Any], first: list[Value], env: Env) -> Size | None:
+    """How often a loop runs that compares a counter with a bound that is known before it."""
+    made = {result: op for op in (*test["body"], *body["body"]) for result in op[2]}
+    start = {argument: first[place].data for place, argument in enumerate(test["args"])}
+    for op in _comparisons(test, made):
+        direction = next((word for word in COMPARED if word in str(op[4].get("comparison_direction"))), "EQ")
+        counter, limit = op[1]
+        step = _step(body, test["args"].index(counter), made, env) if counter in test["args"] else None
+        name = COMPARED[direction]
+        if step is None or name not in TRIPS:
+            continue
+        found = trips_of(name, start.get(counter), _known(limit, start, made, env), step)
+        if found is not None:
+            return found
+    return None
+
+
+def _comparisons(test: dict[str, Any], made: dict[int, Op]) -> list[Op]:
+    found, stack = [], list(test["body"][-1][1]) if test["body"] else []
+    while stack:
+        op = made.get(stack.pop())
+        if op is not None and op[0].endswith(".and"):
+            stack += op[1]
+        elif op is not None and op[0].endswith(".compare"):
+            found.append(op)
+    return found
+
+
+def _known(operand: int, start: dict[int, Any], made: dict[int, Op], env: Env) -> Any:
+    if operand in start:
+        return start[operand]
+    op = made.get(operand)
+    if op is not None:
+        return op[4].get("value") if op[0].endswith(".constant") else None
+    return env[operand].data if operand in env else None
+
+
+def _step(body: dict[str, Any], place: int, made: dict[int, Op], env: Env) -> int | None:
+    out, counter = body["body"][-1][1][place], body["args"][place]
+    op = made.get(out)
+    if op is None or not op[0].endswith((".add", ".subtract")) or counter not in op[1]:
+        return None
+    other = next((operand for operand in op[1] if operand != counter), counter)
+    step = _known(other, {}, made, env)
+    if not isinstance(step, int):
+        return None
+    return -step if op[0].endswith(".subtract") else step
+
+
+def _case(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> list[Value]:
+    """The branch that is known to run, else the dearest."""
+    regions, which = op[5], env[op[1][0]].data
+    if isinstance(which, (int, bool)):
+        place = int(which) if op[0].endswith(".case") else int(not which)
+        return walk.region(regions[min(max(place, 0), len(regions) - 1)], [], env, scope, times)
+    ops, tried = walk.builder.ops, []
+    start = len(ops)
+    for region in regions:
+        results = walk.region(region, [], env, scope, times)
+        tried.append((results, ops[start:]))
+        del ops[start:]
+    costs = [rough_cost(made, walk.builder.tensors) for _, made in tried]
+    dearest = costs.index(max(costs))
+    label = walk.unique(f"{scope}.cond" if scope else "cond")
+    if len(regions) > 1:
+        why = "which branch runs depends on data"
+        walk.builder.warn(f"{label}: {why}; the dearest, number {dearest} of {len(regions)}, is costed")
+    results, made = tried[dearest]
+    ops += made
+    return [replace(value, data=None) for value in results]
+
+
+def _tuple(walk: Interpreter, op: Op, env: Env, *_: Any) -> list[Value]:
+    """A tuple or one element of it: stands for its first element, which is all that tokens need."""
+    return [env[op[1][0]]] if op[1] else [walk.program.free((), "bool")]
+
+
+def _manual(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> list[Value]:
+    """`sdy.manual_computation`: the program of one device."""
+    args = [env[operand] for operand in op[1]]
+    types = op[5][0]["types"]
+    shards = [
+        walk.program.part(v, tuple(t[0])) if walk.program.role(v) != "value" and not v.free else replace(v, shape=tuple(t[0]))
+        for v, t in zip(args, types, strict=True)
+    ]
+    results = walk.region(op[5][0], shards, env, scope, times)
+    return [replace(value, shape=tuple(kind[0])) for value, kind in zip(results, op[3], strict=True)]
+
+
+STRUCTURES: dict[str, Callable[..., list[Value]]] = {
+    "constant": _constant, "call": _call, "composite": _call, "get_dimension_size": _dimension_size, "while": _while,
+    "case": _case, "if": _case, "tuple": _tuple, "get_tuple_element": _tuple, "manual_computation": _manual,
+}  # fmt: skip
