@@ -23,7 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain script in the checkout
 
 from wattir.backends.fit.cross_validate import LeftOut, fold_of
-from wattir.backends.fit.evaluate import evaluate_rows, plain
+from wattir.backends.fit.evaluate import errors_of, evaluate_rows, plain
 from wattir.backends.fit.intervals import half_width
 from wattir.backends.fit.plan import Fitted, Source, as_run, fit
 from wattir.backends.fit.plans import PLANS
@@ -93,15 +93,11 @@ def _left_out(source: Source, index: int, fitted: Fitted) -> Found:
     mask = fitted.source == index
     rows, errors = fitted.rows.take(mask), fitted.errors
     report: Found = {"rows": rows.samples, "groups": len(set(rows.group.tolist()))}
-    for name in ("time", "energy", "energy_given_time"):
-        seen = getattr(errors, name)[mask]
-        seen = seen[np.isfinite(seen)]
-        if len(seen):
-            apes = np.abs(np.expm1(seen))
-            report[name] = {
-                "rows": len(seen), "median_ape": float(np.median(apes)), "mape": float(apes.mean()),
-                "bias": float(np.expm1(np.median(seen))),
-            }  # fmt: skip
+    for name, measured in (("time", rows.time_s), ("energy", rows.energy_j), ("energy_given_time", rows.energy_j)):
+        ratio = np.exp(getattr(errors, name)[mask])
+        seen = np.isfinite(ratio)
+        if seen.any():
+            report[name] = errors_of((ratio * measured)[seen], measured[seen])
     if "energy" in report:
         report["energy"] |= _coverage(errors, mask, rows.group, source.network)
     return report

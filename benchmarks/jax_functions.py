@@ -215,7 +215,9 @@ def fourier(batch: int = 4, size: int = 64, width: int = 32, modes: int = 12) ->
         for p in params:
             spectrum = jnp.fft.rfft2(x, axes=(1, 2))[:, :modes, :modes]
             mixed = jnp.einsum("bxyi,xyio->bxyo", spectrum, p["spectral"])
-            back = jnp.fft.irfft2(jnp.pad(mixed, ((0, 0), (0, size - modes), (0, size // 2 + 1 - modes), (0, 0))), axes=(1, 2))
+            back = jnp.fft.irfft2(
+                jnp.pad(mixed, ((0, 0), (0, size - modes), (0, size // 2 + 1 - modes), (0, 0))), axes=(1, 2)
+            )
             x = jax.nn.gelu(back + x @ p["local"])
         return x
 

@@ -25,7 +25,9 @@ class Bottleneck(linen.Module):
         y = linen.Conv(self.features, (3, 3), (self.stride, self.stride), padding=1, use_bias=False)(y)
         y = norm(linen.Conv(4 * self.features, (1, 1), use_bias=False)(linen.relu(norm(y))))
         if x.shape != y.shape:
-            x = norm(linen.Conv(4 * self.features, (1, 1), (self.stride, self.stride), use_bias=False, name="project")(x))
+            x = norm(
+                linen.Conv(4 * self.features, (1, 1), (self.stride, self.stride), use_bias=False, name="project")(x)
+            )
         return linen.relu(x + y)
 
 

@@ -7,7 +7,18 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from flax import nnx
 from jax_functions import (
-    Pair, array, bert, decode, fourier, graph_network, llama, mlp, moe, recurrent, sampler, state_space,
+    Pair,
+    array,
+    bert,
+    decode,
+    fourier,
+    graph_network,
+    llama,
+    mlp,
+    moe,
+    recurrent,
+    sampler,
+    state_space,
 )  # fmt: skip
 from jax_linen import ConvNeXt, LinenViT, Mixer, QKNorm, Recurrent, ScannedLayers, Translator, UNet, resnet
 from jax_nnx import NnxAutoencoder, NnxConvNet, NnxGpt, NnxRecurrent, nnx_model, vit_nnx

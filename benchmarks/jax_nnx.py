@@ -33,7 +33,9 @@ class NnxBlock(nnx.Module):
 class NnxViT(nnx.Module):
     """ViT-B/16 of the paper, as torchvision has it."""
 
-    def __init__(self, rngs: nnx.Rngs, d: int = 768, heads: int = 12, layers: int = 12, patch: int = 16, side: int = 224):
+    def __init__(
+        self, rngs: nnx.Rngs, d: int = 768, heads: int = 12, layers: int = 12, patch: int = 16, side: int = 224
+    ):
         self.patches = nnx.Conv(3, d, (patch, patch), (patch, patch), padding="VALID", rngs=rngs)
         self.token = nnx.Param(jnp.zeros((1, 1, d)))
         self.places = nnx.Param(jnp.zeros((1, (side // patch) ** 2 + 1, d)))
@@ -115,7 +117,10 @@ class NnxAutoencoder(nnx.Module):
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.e1, self.e2 = nnx.Conv(3, 32, (3, 3), 2, rngs=rngs), nnx.Conv(32, 64, (3, 3), 2, rngs=rngs)
         self.code, self.decode = nnx.Linear(4096, 128, rngs=rngs), nnx.Linear(64, 4096, rngs=rngs)
-        self.d1, self.d2 = nnx.ConvTranspose(64, 32, (3, 3), 2, rngs=rngs), nnx.ConvTranspose(32, 3, (3, 3), 2, rngs=rngs)
+        self.d1, self.d2 = (
+            nnx.ConvTranspose(64, 32, (3, 3), 2, rngs=rngs),
+            nnx.ConvTranspose(32, 3, (3, 3), 2, rngs=rngs),
+        )
         self.rngs = rngs
 
     def __call__(self, x: Any) -> Any:

@@ -82,7 +82,9 @@ def main() -> int:
     parser.add_argument("--device", default="h100_sxm")
     parser.add_argument("--exported", action="store_true")
     chosen = parser.parse_args()
-    print(f"{'network':24} {'GFLOP':>12} {'causal':>12} {'M params':>9} {'kernels':>8} {'covered':>8} {'mJ':>10} {'trace s':>8} {'lower s':>8}")
+    heads = ("GFLOP", "causal", "M params", "kernels", "covered", "mJ", "trace s", "lower s")
+    widths = (12, 12, 9, 8, 8, 10, 8, 8)
+    print("network".ljust(24), *(head.rjust(width) for head, width in zip(heads, widths, strict=True)))
     failed = 0
     every = {**NETWORKS, **applications()}
     for name, make in every.items():

@@ -121,7 +121,7 @@ YOLOS_TINY = {
 }  # fmt: skip
 LLAMA_3 = {
     "vocab_size": 128256, "hidden_act": "silu", "rms_norm_eps": 1e-5, "attention_bias": False, "mlp_bias": False,
-}
+}  # fmt: skip
 LLAMA_3_2_1B = {
     **LLAMA_3, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
     "num_key_value_heads": 8, "head_dim": 64, "max_position_embeddings": 131072, "tie_word_embeddings": True,
@@ -164,9 +164,11 @@ def decoding(model: Any) -> torch.nn.Module:
     class Decoding(type(model)):  # type: ignore[misc]
         def forward(self, input_ids: Any, position_ids: Any, *past: Any) -> Any:
             cache = DynamicCache(list(zip(past[::2], past[1::2], strict=True)))
-            logits = super().forward(
-                input_ids=input_ids, position_ids=position_ids, past_key_values=cache, use_cache=True
-            ).logits
+            logits = (
+                super()
+                .forward(input_ids=input_ids, position_ids=position_ids, past_key_values=cache, use_cache=True)
+                .logits
+            )
             return (logits, *(tensor for layer in cache.layers for tensor in (layer.keys, layer.values)))
 
     model.__class__ = Decoding
@@ -230,10 +232,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     "llama_3_2_1b": _llama(LLAMA_3_2_1B, "model card meta-llama/Llama-3.2-1B"),
     "llama_3_2_1b_decode": _llama_step(LLAMA_3_2_1B, "model card meta-llama/Llama-3.2-1B"),
-    "llama_3_8b": _llama(LLAMA_3_8B, "Grattafiori et al. 2024, arXiv:2407.21783; model card meta-llama/Meta-Llama-3-8B"),
-    "llama_3_8b_decode": _llama_step(
-        LLAMA_3_8B, "Grattafiori et al. 2024, arXiv:2407.21783; model card meta-llama/Meta-Llama-3-8B"
-    ),
+    "llama_3_8b": _llama(LLAMA_3_8B, "Grattafiori et al. 2024, arXiv:2407.21783; card meta-llama/Meta-Llama-3-8B"),
+    "llama_3_8b_decode": _llama_step(LLAMA_3_8B, "model card meta-llama/Meta-Llama-3-8B"),
     "sd_1_5_unet": Recipe(
         _unet,
         {

@@ -38,8 +38,8 @@ TORCHVISION = {
         ("alexnet", "resnet50", "mobilenet_v3_large", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t",
          "swin_v2_t", "maxvit_t", "shufflenet_v2_x1_0", "googlenet"), (3, 224, 224)
     ),
-    **dict.fromkeys(("r3d_18", "s3d"), (3, 16, 112, 112)),
-    **dict.fromkeys(("mvit_v1_b", "swin3d_t"), (3, 16, 224, 224)),
+    "r3d_18": (3, 16, 112, 112),
+    **dict.fromkeys(("s3d", "mvit_v1_b", "swin3d_t"), (3, 16, 224, 224)),
     **dict.fromkeys(("fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"), (3, 520, 520)),
     **dict.fromkeys(("raft_small",), (3, 256, 256)),
 }  # fmt: skip

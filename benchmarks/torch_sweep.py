@@ -10,6 +10,8 @@ Needs torch, and timm, torchvision, transformers or diffusers for their cases.
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import json
 import resource
 import subprocess
@@ -36,10 +38,13 @@ def with_torchvision_ops() -> None:
     """torchvision imports beside a CPU build of torch only when these exist."""
     import torch
 
-    ops = torch.library.Library("torchvision", "DEF")
-    ops.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    ops.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    globals()["_torchvision_ops"] = ops  # the ops live as long as this
+    if importlib.util.find_spec("torchvision") is None or hasattr(torch.ops.torchvision, "nms"):
+        return
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        for op in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{op}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 def run_case(name: str, device: str) -> Row:

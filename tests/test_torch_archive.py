@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pt2_archives import PROGRAMS, archive, branches, meta, mlp, node, packed, size, tensor, tied, tokens
+from pt2_archives import PROGRAMS, TIED, archive, branches, meta, mlp, node, packed, size, tensor, tied, tokens
 
 import wattir
 from wattir.dims import symbol
@@ -64,6 +64,15 @@ def test_sizes_are_formulas_and_tied_weights_one(saved: Callable[..., str]) -> N
     assert [ref.name for ref in program.held] == ["embed.weight"]
     assert totals(saved(tied(tokens())))["params"] == 40
     assert totals(saved(archive(tokens())))["params"] == 80  # nothing says that they are one
+
+
+def test_weights_on_meta_are_not_tied(saved: Callable[..., str]) -> None:
+    text = json.dumps(tokens()).replace('"type": "cpu"', '"type": "meta"')
+    config = json.dumps(TIED).replace('"type": "cpu"', '"type": "meta"')
+    path = saved(archive(text, **{"m/data/weights/model_weights_config.json": config}))
+    program = read_archive(path)
+    assert [ref.name for ref in program.held] == ["embed.weight", "head.weight"]
+    assert any("tied is not known" in line for line in program.warnings)
 
 
 def test_bodies_of_control_flow(saved: Callable[..., str]) -> None:

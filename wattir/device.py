@@ -214,8 +214,37 @@ def device_from_text(text: str, where: str) -> Device:
         raise DeviceError(f"{where}: not TOML ({error}); expected a device file") from None
     check_device(table, where)
     if "coefficients" in table:
-        return _device(table, _coefficients(table["coefficients"]), None)
+        return _device(table, _with_lent_families(_coefficients(table["coefficients"]), table), None)
     return _borrowed(table, where)
+
+
+def _with_lent_families(own: Coefficients, table: Mapping[str, Any]) -> Coefficients:
+    """Families that no row of this machine informs, nor a family they would fall back to, come from its relatives.
+
+    Families are shares of limits, so they carry over as they are; `Device.family` tells them from measured ones.
+    """
+    families = dict(own.families)
+    for relative in table.get("relatives", ()):
+        lent = _own_families(relative) if relative in device_ids() else {}
+        families |= {name: family for name, family in lent.items() if not _has_kin(name, families)}
+    return replace(own, families=families)
+
+
+@lru_cache
+def _own_families(device_id: str) -> Mapping[str, Family]:
+    """The families of a machine's own file."""
+    path = os.path.join(device_folder(), device_id + ".toml")
+    table = tomllib.loads(_read(path))
+    return _coefficients(table["coefficients"]).families if "coefficients" in table else {}
+
+
+def _has_kin(name: str, families: Mapping[str, Family]) -> bool:
+    """Whether a family or one that it falls back to is there; products do not speak for what is no product."""
+    name = name.partition(".")[0]
+    kin = [name]
+    while kin[-1] in FAMILY_FALLBACK and FAMILY_FALLBACK[kin[-1]] != "matmul":
+        kin.append(FAMILY_FALLBACK[kin[-1]])
+    return name == "matmul" or any(one in families for one in kin)
 
 
 def _device(table: Mapping[str, Any], coefficients: Coefficients, lender: Device | None) -> Device:

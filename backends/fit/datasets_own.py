@@ -15,9 +15,11 @@ import numpy as np
 
 from wattir import layers
 from wattir.costs import tabulate
+from wattir.errors import InputError
 from wattir.ir import Graph
 from wattir.work import Work
 
+from .plan import Source
 from .rows import Rows, joined, network_rows
 
 Row = Any
@@ -39,11 +41,23 @@ SPECIAL = {"gelu": (6, 1), "gelu_tanh": (8, 2), "silu": (2, 2), "sigmoid": (1, 2
            "rsqrt": (0, 1), "hardswish": (4, 0), "div": (0, 1), "lerp": (3, 0), "addcmul": (2, 0)}  # fmt: skip
 
 
+NEEDED = frozenset({"kind", "op", "function", "dtype", "math", "layout", "time_s", "energy_j"})
+OWN_SOURCE = Source("own layers", "", lambda folder: own_layers(folder), (), "kind and type of layer")
+"""How such rows are read where nothing is fitted to them."""
+
+
 def own_layers(folder: str, file: str = "layers.csv") -> Rows:
     """All layers whose kind has a rule here, grouped by the sizes that make a layer's type."""
     import pandas as pd
 
-    table = pd.read_csv(os.path.join(folder, file))
+    path = os.path.join(folder, file)
+    try:
+        table = pd.read_csv(path, low_memory=False)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); expected a CSV table of measured layers") from None
+    missing = sorted(NEEDED - set(table.columns))
+    if missing:
+        raise InputError(f"{path}: no column {', '.join(missing)}; expected the columns of the first-party layers.csv")
     for name in SIZES:
         table[name] = table[name].fillna(0).astype(int) if name in table else 0
     good = table.time_s.gt(0.0) & table.energy_j.gt(0.0)

@@ -11,8 +11,9 @@ from wattir.interval import LEVEL, WAITING_WIDTH
 from .rows import Array
 
 NETWORK_OF_LAYER = 0.5
-"""Width for whole networks over width for layers, where only one of them was measured: 0.46 on h200_sxm, 0.50 on a30,
-which have both over many architectures (0.1 to 0.2 on the GTX cards, whose networks are all BERTs)."""
+"""Width for whole networks over width for layers, where only one of them was measured. Where both were: 0.47 on
+h200_sxm (19 networks), 0.69 on a30 (12 networks, so nearly their largest error), 0.26 and 0.12 on the GTX cards (BERTs
+alone)."""
 LEAST_NETWORK = 0.1
 BORROWED_ENERGY = 0.25
 """What energies borrowed from a relative add to an interval in log space."""

@@ -121,4 +121,5 @@ def energy_given_time(device: Device, rows: Rows) -> Array:
     busy_j = energy_j - predict(idle, rows)[1]
     rest_j = energy_j - busy_j - c.static_w * time_s
     given = rest_j + (busy_j / time_s + c.static_w) * rows.time_s
-    return np.minimum(given, device.power_w * rows.time_s)
+    found: Array = np.minimum(given, device.power_w * rows.time_s)
+    return found

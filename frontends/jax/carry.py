@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,7 @@ def varying(program: Program, value: Value, scope: str, times: Size) -> Value:
     return Value(name, value.shape, value.dtype)
 
 
-TRIPS = {
+TRIPS: dict[str, Callable[[Any, Any, int], Size]] = {
     "lt": lambda start, end, step: ceildiv(end - start, step),
     "le": lambda start, end, step: (end - start) // step + 1,
     "gt": lambda start, end, step: ceildiv(start - end, -step),

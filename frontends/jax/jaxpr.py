@@ -29,7 +29,7 @@ class Walker:
         self._scopes: dict[Any, str] = {}
         self._shapes: dict[Any, tuple[Shape, str]] = {}
 
-    # ---- what nodes ask for (their `context`) -----------------------------------------------------------------------
+    # ---- what nodes ask for (their `context`) ----------------------------------------------------------------------
 
     def unique(self, label: str) -> str:
         return self.program.unique(label)
@@ -40,7 +40,7 @@ class Walker:
     def derived(self, node: Node, used: list[Value], shape: Shape, dtype: str) -> Value:
         return self.program.derived(node, used, shape, dtype)
 
-    # ---- the walk ---------------------------------------------------------------------------------------------------
+    # ---- the walk --------------------------------------------------------------------------------------------------
 
     def closed(self, closed: Any, args: Sequence[Value], scope: str, times: Size) -> list[Value]:
         """Runs a ClosedJaxpr, whose constants become tensors; or a Jaxpr that has none."""
@@ -49,9 +49,7 @@ class Walker:
         consts = [self.constant(value, scope) for value in closed.consts]
         return self.run(closed.jaxpr, consts, args, scope, times)
 
-    def run(
-        self, jaxpr: Any, consts: Sequence[Value], args: Sequence[Value], scope: str, times: Size
-    ) -> list[Value]:
+    def run(self, jaxpr: Any, consts: Sequence[Value], args: Sequence[Value], scope: str, times: Size) -> list[Value]:
         """Lowers the equations with the jaxpr's variables bound; what its outputs are."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
@@ -74,7 +72,7 @@ class Walker:
         ins = [self.read(atom, env) for atom in eqn.invars]
         scope = self.scope(eqn, scope)
         control = CONTROL.get(name)
-        if control is None and name not in RULES and (called := called_program(eqn.params)) is not None:
+        if control is None and name not in RULES and called_program(eqn.params) is not None:
             control = call
         if control is not None:
             results = control(self, eqn, ins, scope, times)
@@ -94,7 +92,7 @@ class Walker:
             raise
         except Exception as error:  # a primitive that is not as this version of JAX has it
             node.fail(f"cannot be lowered ({type(error).__name__}: {error})", "the parameters that JAX 0.10 gives it")
-        return node.results  # type: ignore[return-value]
+        return [value for value in node.results if value is not None]
 
     def _module(self, ins: list[Value]) -> str:
         """The path of the first parameter that is read, for modules that name no scope (NNX)."""

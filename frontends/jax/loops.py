@@ -23,7 +23,9 @@ def scan(walker: Walker, eqn: Any, ins: list[Value], scope: str, times: Size) ->
     consts, carried = p["num_consts"], p["num_consts"] + p["num_carry"]
     body, length = p["jaxpr"], size_of(p["length"])
     trips = times * length
-    slices = [_slice(walker, v, var, scope, trips) for v, var in zip(ins[carried:], body.jaxpr.invars[carried:], strict=True)]
+    slices = [
+        _slice(walker, v, var, scope, trips) for v, var in zip(ins[carried:], body.jaxpr.invars[carried:], strict=True)
+    ]
     carry = enter(walker, body.jaxpr, consts, ins[consts:carried], scope, times)
     results = walker.closed(body, [*ins[:consts], *carry, *slices], scope, trips)
     ends = [replace(v, data=None) for v in results[: p["num_carry"]]]
@@ -31,9 +33,7 @@ def scan(walker: Walker, eqn: Any, ins: list[Value], scope: str, times: Size) ->
     return ends + [_stack(walker, v, var, scope, trips) for v, var in zip(results[p["num_carry"] :], outs, strict=True)]
 
 
-def enter(
-    walker: Walker, body: Any, first: int, values: Sequence[Value], scope: str, times: Size
-) -> list[Value]:
+def enter(walker: Walker, body: Any, first: int, values: Sequence[Value], scope: str, times: Size) -> list[Value]:
     """The carried values as the body sees them: no constants, unless the body hands them on unchanged."""
     return [
         value if body.outvars[place] is body.invars[first + place] else varying(walker.program, value, scope, times)

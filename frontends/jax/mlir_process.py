@@ -5,8 +5,9 @@
 MLIR may abort on damaged bytecode, and it holds every embedded constant; here both end with this process. Only what a
 lowering needs is printed: of constants the number they are full of, or up to `FEW` whole numbers, never their content.
 
-    {"functions": {name: {"args": [[name, type, {attr}]], "body": [op...]}}, "main": name, "avals": [[size...]...] | null}
-    op: [name, [operand...], [result...], [type...], {attr}, [region...], label]; region: {"args": [id...], "body": [op...]}
+    {"functions": {name: {"args": [[name, type, {attr}]], "body": [op...]}}, "main": name, "avals": [[size...]...]}
+    op: [name, [operand...], [result...], [type...], {attr}, [region...], label]
+    region: {"args": [id...], "types": [type...], "body": [op...]}
     type: [[size or null, ...], element]
 """
 
@@ -22,6 +23,7 @@ from typing import Any, BinaryIO
 FEW = 64
 LONG = 256  # characters of a constant's digits; longer ones are not kept
 BYTECODE = b"ML\xefR"
+ELIDED = b"dense_resource<__elided__>"  # how MLIR itself prints a constant that it leaves out
 _DENSE = re.compile(rb'dense<"0x[0-9A-Fa-f]*">|dense<\[[^>]{%d,}\]>' % LONG)
 
 
@@ -69,6 +71,7 @@ class Reader:
             return self.ir.Module.parse(light_text(file, os.path.getsize(path)))
 
     def _bytecode(self, data: bytes) -> Any:
+        found: Any
         try:
             found = self.stablehlo.deserialize_portable_artifact(self.context, data)
         except Exception:  # plain bytecode, not a portable artifact
@@ -78,12 +81,12 @@ class Reader:
     def _exported(self, path: str) -> Any:
         from jax import export
 
-        with open(path, "rb") as file:
-            exported = export.deserialize(bytearray(file.read()))
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            exported = export.deserialize(view)  # type: ignore[arg-type]  # any buffer will do
         self.avals = [[str(size) for size in aval.shape] for aval in exported.in_avals]
         return self._bytecode(exported.mlir_module_serialized)
 
-    # ---- the program as plain data ----------------------------------------------------------------------------------
+    # ---- the program as plain data ---------------------------------------------------------------------------------
 
     def program(self) -> dict[str, Any]:
         functions: dict[str, Any] = {}
@@ -96,8 +99,9 @@ class Reader:
     def _function(self, op: Any) -> dict[str, Any]:
         if not op.regions[0].blocks:
             return {"args": [], "body": []}
-        block, ids = op.regions[0].blocks[0], {}
-        attrs = op.attributes["arg_attrs"] if "arg_attrs" in op.attributes else None
+        block = op.regions[0].blocks[0]
+        ids: dict[Any, int] = {}
+        attrs = _attribute(op, "arg_attrs")
         args = []
         for place, argument in enumerate(block.arguments):
             ids[argument] = len(ids)
@@ -141,10 +145,10 @@ class Reader:
         shape = [None if kind.is_dynamic_dim(i) else kind.get_dim_size(i) for i in range(kind.rank)]
         return [shape, str(kind.element_type)[:80]]
 
-    # ---- attributes -------------------------------------------------------------------------------------------------
+    # ---- attributes ------------------------------------------------------------------------------------------------
 
     def _constant(self, op: Any) -> dict[str, Any]:
-        value = op.attributes["value"] if "value" in op.attributes else None
+        value = _attribute(op, "value")
         try:
             return {"value": self._content(value)}
         except Exception:  # a type that the bindings do not read: bf16, float8, a resource
@@ -156,7 +160,7 @@ class Reader:
         if value.is_splat:
             return _plain(value.get_splat_value())
         if len(value) <= FEW and isinstance(value, self.ir.DenseIntElementsAttr):
-            return [int(item) for item in value]
+            return [int(value[place]) for place in range(len(value))]
         return None
 
     def _attributes(self, attributes: Any) -> dict[str, Any]:
@@ -179,6 +183,11 @@ class Reader:
         return str(value)[:2000]
 
 
+def _attribute(op: Any, name: str) -> Any:
+    """An attribute or None; the mapping of the bindings has no `get` before jaxlib 0.10."""
+    return op.attributes[name] if name in op.attributes else None  # noqa: SIM401
+
+
 def _plain(value: Any) -> Any:
     plain = getattr(value, "value", value)
     return plain if isinstance(plain, (int, float, bool, str)) else str(plain)
@@ -191,7 +200,7 @@ def _label(location: Any) -> str:
 
 
 def light_text(file: BinaryIO, size: int) -> str:
-    """MLIR text whose long constants are full of zeros instead: they are stepped over, not kept."""
+    """MLIR text without the content of long constants: they are stepped over, not kept."""
     if size == 0:
         return ""
     view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -199,22 +208,10 @@ def light_text(file: BinaryIO, size: int) -> str:
     for found in _DENSE.finditer(view):
         if found.end() - found.start() < LONG:
             continue
-        after = view[found.end() : found.end() + 400]
-        parts += [view[done : found.start()], b"dense<" + _zero(after) + b">"]
+        parts += [view[done : found.start()], ELIDED]
         done = found.end()
     parts.append(view[done:])
     return _without_blobs(b"".join(parts)).decode("utf-8")
-
-
-def _zero(after: bytes) -> bytes:
-    """Zero as the tensor type that follows writes it."""
-    kind = re.match(rb"\s*:\s*(?:tensor|vector)<(?:[\d?]+x)*([^>,]+)", after)
-    element = kind.group(1) if kind else b"i32"
-    if element.startswith(b"complex"):
-        return b"(0.0,0.0)" if b"f" in element else b"(0,0)"
-    if element == b"i1":
-        return b"false"
-    return b"0" if re.match(rb"[su]?i\d", element) else b"0.0"
 
 
 def _without_blobs(text: bytes) -> bytes:

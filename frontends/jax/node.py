@@ -160,8 +160,6 @@ def rule(*ops: str) -> Callable[[Rule], Rule]:
     return register
 
 
-
-
 def unknown(node: Node) -> None:
     """Costs its bytes and is listed."""
     node.context.program.count_unknown(node.source)

@@ -37,7 +37,7 @@ class Program:
         self._loops: list[str] = []
         self._unknown: dict[str, int] = {}
 
-    # ---- values ---------------------------------------------------------------------------------------------------
+    # ---- values ----------------------------------------------------------------------------------------------------
 
     def given(self, name: str, shape: Shape, dtype: str, role: str) -> Value:
         """A leaf of the arguments: a parameter (`weight`, `constant`), an `input`, or `state`."""
@@ -75,7 +75,7 @@ class Program:
     def role(self, value: Value) -> str:
         return self.builder.tensors[value.name].role
 
-    # ---- names ----------------------------------------------------------------------------------------------------
+    # ---- names -----------------------------------------------------------------------------------------------------
 
     def unique(self, label: str) -> str:
         """`label`, with a number where it has been given before."""
@@ -96,7 +96,7 @@ class Program:
         self.builder.warn(f"{label}: how often it runs depends on data; give it with --set {size}=N")
         return size
 
-    # ---- the end --------------------------------------------------------------------------------------------------
+    # ---- the end ---------------------------------------------------------------------------------------------------
 
     def finish(self, outputs: Iterable[Value], batch: str | None) -> Graph:
         """The graph."""

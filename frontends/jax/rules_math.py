@@ -45,8 +45,10 @@ COMPARISONS = frozenset({"ge", "gt", "le", "lt"})
 _KNOWN: dict[str, Callable[..., Any]] = {
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "max": maximum, "min": minimum, "neg": operator.neg,
     "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "eq": operator.eq, "ne": operator.ne,
-    "rem": operator.mod, "div": operator.floordiv, "floor_div": operator.floordiv, "mod": operator.mod, "and": lambda a, b: a and b, "or": lambda a, b: a or b,
-    "not": lambda a: not a, "sign": lambda a: (a > 0) - (a < 0), "abs": abs, "clamp": lambda a, b, c: maximum(a, minimum(b, c)),
+    "rem": operator.mod, "div": operator.floordiv, "floor_div": operator.floordiv, "mod": operator.mod,
+    "and": lambda a, b: a and b, "or": lambda a, b: a or b,
+    "not": lambda a: not a, "sign": lambda a: (a > 0) - (a < 0), "abs": abs,
+    "clamp": lambda a, b, c: maximum(a, minimum(b, c)),
 }  # fmt: skip
 """Whole numbers that are known stay known: sizes, counters, trip counts, indices."""
 
@@ -60,7 +62,7 @@ def pointwise(node: Node) -> None:
     mask = _mask(node)
     if mask and not _only_masks(node):
         function = f"triangle_{function}"  # the op that lays a causal mask over scores
-    attrs = {"special": special} if special else {}
+    attrs: dict[str, Any] = {"special": special} if special else {}
     node.emit("pointwise", function=function, ops=ops, **attrs)
     _know(node)
     if mask and node.results[0] is not None and _only_masks(node):

@@ -11,9 +11,9 @@ from wattir.frontends.jax.sizes import size_of
 
 
 @rule(
-    "stop_gradient", "copy", "copy_p", "optimization_barrier", "sharding_constraint", "device_put", "pvary", "pbroadcast",
-    "mesh_cast", "reshard", "name", "layout_constraint", "random_wrap", "random_unwrap", "create_token", "after_all",
-    "annotate", "clone", "convert_token", "pcast", "vma_cast", "copy_start", "copy_done", "broadcast_manual",
+    "stop_gradient", "copy", "copy_p", "optimization_barrier", "sharding_constraint", "device_put", "pvary",
+    "pbroadcast", "mesh_cast", "reshard", "name", "layout_constraint", "random_wrap", "random_unwrap", "create_token",
+    "after_all", "annotate", "clone", "pcast", "copy_start", "copy_done",
 )  # fmt: skip
 def same(node: Node) -> None:
     """Each output is an input."""
@@ -91,7 +91,7 @@ def transpose(node: Node) -> None:
 
 
 def _is_expanded(node: Node, value: Value) -> bool:
-    return value.elements != node.builder.tensors[value.name].elements
+    return bool(value.elements != node.builder.tensors[value.name].elements)
 
 
 @rule("iota")
@@ -183,21 +183,21 @@ def tile(node: Node) -> None:
     node.emit("copy", function="tile")
 
 
-# ---- reading and writing by index -----------------------------------------------------------------------------------
+# ---- reading and writing by index ----------------------------------------------------------------------------------
 
 
 @rule("gather")
 def gather(node: Node) -> None:
     """Rows of a table by indices; a slice of a parameter where the indices are fixed as well."""
     table, indices = node.ins[0], node.ins[1]
-    if table.fixed and indices.free:
-        _slice(node, "gather", (table,))
+    if indices.free and (table.fixed or product(indices.shape[:-1]) == 1):  # one place only: a slice
+        _slice(node, "view", (table,))
         return
     node.emit("gather", ins=(table, indices), function="gather")
 
 
-@rule("scatter", "scatter-add", "scatter_add", "scatter_mul", "scatter_min", "scatter_max", "scatter-mul", "scatter-min",
-      "scatter-max", "scatter_sub", "scatter-sub", "scatter_apply")  # fmt: skip
+@rule("scatter", "scatter-add", "scatter_add", "scatter_mul", "scatter_min", "scatter_max", "scatter-mul",
+      "scatter-min",       "scatter-max", "scatter_sub", "scatter-sub", "scatter_apply")  # fmt: skip
 def scatter(node: Node) -> None:
     """Operand, indices, updates."""
     _write(node, node.ins[2], (node.ins[0], *node.ins[1:]), "scatter")

@@ -8,7 +8,7 @@ from typing import Any
 from wattir.dims import Size, product
 from wattir.frontends.jax.node import Node, rule, unknown
 
-# ---- random -----------------------------------------------------------------------------------------------------------
+# ---- random --------------------------------------------------------------------------------------------------------
 
 
 @rule("random_bits", "rng_bit_generator", "rng_uniform", "threefry2x32", "random_gamma", "random_clone", "shuffle",
@@ -25,7 +25,7 @@ def random_key(node: Node) -> None:
     node.emit("pointwise", function="key", ops=20)
 
 
-# ---- transforms -------------------------------------------------------------------------------------------------------
+# ---- transforms ----------------------------------------------------------------------------------------------------
 
 
 @rule("fft")
@@ -40,7 +40,7 @@ def _length(size: Any) -> Size:
     return size_of(size)
 
 
-# ---- collectives: the bytes of one device's shard ------------------------------------------------------------------------
+# ---- collectives: the bytes of one device's shard ------------------------------------------------------------------
 
 
 def _collective(node: Node, function: str) -> None:
@@ -81,7 +81,7 @@ def index(node: Node) -> None:
     node.results[0] = node.context.free(*node.outs[0])
 
 
-# ---- kernels ----------------------------------------------------------------------------------------------------------
+# ---- kernels -------------------------------------------------------------------------------------------------------
 
 
 @rule("pallas_call", "mosaic_gpu", "tpu_custom_call")
@@ -104,7 +104,7 @@ def cudnn_attention(node: Node) -> None:
     length, heads = (2, 1) if node.params.get("layout") == 1 else (1, 2)
     mask = str(node.params.get("mask_type", "")).upper()
     window = int(node.params.get("sliding_window_length") or 0)
-    attrs = {"window": window} if window else {}
+    attrs: dict[str, Any] = {"window": window} if window else {}
     node.emit(
         "attention", ins=[value for value in node.ins if not value.free], batch=q.shape[0], heads=q.shape[heads],
         kv_heads=k.shape[heads], q=q.shape[length], kv=k.shape[length], d=q.shape[3], dv=v.shape[3],

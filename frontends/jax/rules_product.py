@@ -27,7 +27,7 @@ def dot_general(node: Node) -> None:
     emit_product(node, a, b, groups=groups, m=m, n=n, k=k)
 
 
-def emit_product(node: Node, a: Value, b: Value, more: Iterable[Value] = (), **sizes: Size) -> None:
+def emit_product(node: Node, a: Value, b: Value, more: Iterable[Value] = (), **sizes: Any) -> None:
     """The op, named after the module its parameter is in; repeated operands are written out for it."""
     ins = (_written_out(node, a), _written_out(node, b), *more)
     attrs: dict[str, Any] = {} if a.dtype in FLOATS or b.dtype in FLOATS or a.dtype[:3] == "com" else {"math": "int8"}

@@ -76,9 +76,7 @@ def _read_bytes(data: bytes) -> dict[str, Any]:
         return read(file.name)
 
 
-def _lower(
-    found: dict[str, Any], path: str, name: str, inputs: Any, trip_counts: Mapping[str, Size]
-) -> Graph:
+def _lower(found: dict[str, Any], path: str, name: str, inputs: Any, trip_counts: Mapping[str, Size]) -> Graph:
     functions = found["functions"]
     if found["main"] not in functions or not functions[found["main"]]["args"] + functions[found["main"]]["body"]:
         raise ModelFileError(f"{path}: no function in it; expected a module with a function `main`")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 DTYPES = {
@@ -37,7 +36,8 @@ SAME_AS = {
     "erf": "erf", "erfc": "erfc", "erf_inv": "erf_inv", "acos": "acos", "acosh": "acosh", "asin": "asin",
     "asinh": "asinh", "atan": "atan", "atanh": "atanh", "cosh": "cosh", "sinh": "sinh", "square": "square",
     "lgamma": "lgamma", "digamma": "digamma", "next_after": "nextafter", "conj": "conj", "zeta": "zeta",
-    "polygamma": "polygamma", "bessel_i1e": "bessel_i1e", "is_inf": "is_finite", "top_k": "top_k", "ragged_dot": "ragged_dot",
+    "polygamma": "polygamma", "bessel_i1e": "bessel_i1e", "is_inf": "is_finite", "top_k": "top_k",
+    "ragged_dot": "ragged_dot",
 }  # fmt: skip
 """Op (of stablehlo, chlo or sdy) -> primitive, where operands agree and parameters are not needed or have the name."""
 
@@ -80,7 +80,11 @@ def translate(name: str, attrs: dict[str, Any], operands: int, regions: list[Any
 def _known_params(short: str, attrs: dict[str, Any]) -> dict[str, Any]:
     params = dict(attrs)
     if short in ("slice",):
-        params = {"start_indices": attrs["start_indices"], "limit_indices": attrs["limit_indices"], "strides": attrs.get("strides")}
+        params = {
+            "start_indices": attrs["start_indices"],
+            "limit_indices": attrs["limit_indices"],
+            "strides": attrs.get("strides"),
+        }
     return params
 
 

@@ -1,4 +1,4 @@
-"""Shapes of results that an exported program leaves open (``?``), from its inputs' formulas and its shape arithmetic."""
+"""Shapes of results that an exported program leaves open (``?``): from its inputs and its shape arithmetic."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def infer(short: str, primitive: str, ins: list[Value], params: dict[str, Any], 
         return _sizes(ins[BY_OPERAND[short]].data)
     rule = RULES.get(primitive)
     if rule is not None:
-        return rule(ins, params, attrs)
+        found: Shape | None = rule(ins, params, attrs)
+        return found
     if primitive in POINTWISE or primitive in LIKE_FIRST:
         return max((value.shape for value in ins), key=len, default=None)
     return None

@@ -36,7 +36,7 @@ class Interpreter:
     def derived(self, node: Node, used: list[Value], shape: Shape, dtype: str) -> Value:
         return self.program.derived(node, used, shape, dtype)
 
-    # ---- the walk ---------------------------------------------------------------------------------------------------
+    # ---- the walk --------------------------------------------------------------------------------------------------
 
     def function(self, function: dict[str, Any], args: Sequence[Value], scope: str, times: Size) -> list[Value]:
         """Runs a function in place of its call."""
@@ -47,9 +47,7 @@ class Interpreter:
         self.depth -= 1
         return results
 
-    def region(
-        self, region: dict[str, Any], args: Sequence[Value], env: Env, scope: str, times: Size
-    ) -> list[Value]:
+    def region(self, region: dict[str, Any], args: Sequence[Value], env: Env, scope: str, times: Size) -> list[Value]:
         """Runs a region, which sees the values around it."""
         return self.body(region["body"], {**env, **dict(zip(region["args"], args, strict=False))}, scope, times)
 
@@ -95,7 +93,9 @@ class Interpreter:
         found = infer(op[0].partition(".")[2], primitive, every, params, op[4])
         if found is None or len(found) != len(shape):
             where = f"{self.builder.name}: {op[6] or op[0]!r} ({op[0]})"
-            raise UnsupportedError(f"{where}: a result whose size is not known; expected one that follows from the inputs")
+            raise UnsupportedError(
+                f"{where}: a result whose size is not known; expected one that follows from the inputs"
+            )
         return tuple(size if size is not None else found[axis] for axis, size in enumerate(shape)), dtype_of(element)
 
 
@@ -112,7 +112,7 @@ def path_of(label: str, outer: str) -> str:
     return f"{outer}.{inner}"
 
 
-# ---- ops with programs inside, and those that are not a primitive ---------------------------------------------------------
+# ---- ops with programs inside, and those that are not a primitive --------------------------------------------------
 
 
 def _constant(walk: Interpreter, op: Op, *_: Any) -> list[Value]:
@@ -252,7 +252,9 @@ def _manual(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> lis
     args = [env[operand] for operand in op[1]]
     types = op[5][0]["types"]
     shards = [
-        walk.program.part(v, tuple(t[0])) if walk.program.role(v) != "value" and not v.free else replace(v, shape=tuple(t[0]))
+        walk.program.part(v, tuple(t[0]))
+        if walk.program.role(v) != "value" and not v.free
+        else replace(v, shape=tuple(t[0]))
         for v, t in zip(args, types, strict=True)
     ]
     results = walk.region(op[5][0], shards, env, scope, times)

@@ -1,10 +1,10 @@
-"""From a model object to a jaxpr and the role of each of its arguments. Abstract: no weights are made, nothing compiled.
+"""From a model object to a jaxpr and the role of each of its arguments; no weights are made, nothing is compiled.
 
-**Which leaf is a weight.** Flax NNX: every `Param` (and LoRA parameters); Linen: the collection ``params``; Keras: every
-variable but running statistics and seeds; a pytree that can be called (Equinox): its float arrays. For a plain function
+**Which leaf is a weight.** Flax NNX: every `Param` (and LoRA parameters); Linen: the collection ``params``; Keras:
+every variable but running statistics and seeds; a pytree that can be called (Equinox): its arrays. For a plain function
 the arguments named ``params``, ``weights``, ``variables`` or ``model`` (also ``*_params``, ``*_weights``), with any
-collection ``batch_stats`` in them as constants. Leaves under a name with ``cache`` or ``past`` are state; all others are
-inputs.
+collection ``batch_stats`` in them as constants. Leaves under a name with ``cache`` or ``past`` are state; all others
+are inputs. Floats of two axes and more that a function closes over are weights.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import jax
 
 from wattir.errors import InputError, UnsupportedError, WattirError
 from wattir.frontends.jax.roles import CACHE, PARAMETERS, input_role, parameter_role
+
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
@@ -48,7 +49,9 @@ def trace(model: Any, inputs: Any) -> Traced:
     except Exception as error:
         line = (str(error).strip().splitlines() or [""])[0][:300]
         found = f"cannot be traced ({type(error).__name__}: {line})"
-        raise UnsupportedError(f"{name}: {found}; expected a function that jax.make_jaxpr takes, and its inputs") from error
+        raise UnsupportedError(
+            f"{name}: {found}; expected a function that jax.make_jaxpr takes, and its inputs"
+        ) from error
     return Traced(jaxpr, tuple(leaves), name)
 
 
@@ -89,16 +92,20 @@ def _is_pytree(model: Any) -> bool:
     return not (len(leaves) == 1 and leaves[0] is model)
 
 
-# ---- leaves -----------------------------------------------------------------------------------------------------------
+# ---- leaves --------------------------------------------------------------------------------------------------------
 
 
 def _is_array(leaf: Any) -> bool:
     return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
 
 
+def _struct(shape: Any, dtype: Any) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+
+
 def abstract(leaf: Any) -> Any:
     """What stands for an array in tracing: its shape and type, no content."""
-    return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else _struct(leaf.shape, leaf.dtype)
 
 
 def _path(path: Any, prefix: str = "") -> str:
@@ -150,7 +157,7 @@ def _parameter_names(function: Any) -> list[str]:
         return []
 
 
-# ---- kinds of models ----------------------------------------------------------------------------------------------------
+# ---- kinds of models -----------------------------------------------------------------------------------------------
 
 
 def _function(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
@@ -241,7 +248,7 @@ def _collection_role(name: str) -> str:
 
 
 def _keras(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
-    import keras
+    import keras  # type: ignore[import-untyped,unused-ignore]  # it ships no types
 
     if keras.backend.backend() != "jax":
         found = f"Keras on the {keras.backend.backend()} backend"
@@ -262,7 +269,7 @@ def _keras(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
 
 def _keras_leaf(flat: _Flat, variable: Any) -> int:
     name = str(getattr(variable, "path", variable.name)).replace("/", ".")
-    aval = jax.ShapeDtypeStruct(tuple(variable.shape), jax.numpy.dtype(str(variable.dtype)))
+    aval = _struct(tuple(variable.shape), jax.numpy.dtype(str(variable.dtype)))
     flat.leaves.append(Leaf(name, parameter_role(name), aval))
     return len(flat.leaves) - 1
 
@@ -276,6 +283,9 @@ def _keras_inputs(model: Any) -> Any:
         if None in shape:
             found = f"input {tensor.name} of shape {tensor.shape}"
             raise InputError(f"{model.name}: {found}; expected sizes but for the batch; give inputs=")
-        return jax.ShapeDtypeStruct(shape, jax.numpy.dtype(str(tensor.dtype)))
+        return _struct(shape, jax.numpy.dtype(str(tensor.dtype)))
 
-    return jax.tree_util.tree_map(one, model.input)
+    given = model.inputs
+    if not given:
+        raise InputError(f"{model.name}: not built, so that its inputs are not known; give inputs=")
+    return jax.tree_util.tree_map(one, getattr(model, "_inputs_struct", given[0] if len(given) == 1 else given))

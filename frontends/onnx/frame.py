@@ -69,7 +69,9 @@ class Frame:
         """Binds the initializers of a graph."""
         roles = exported_roles(graph)
         for tensor in graph.initializer:
-            self.values[tensor.name] = self.lowering.initializer(self.prefix + tensor.name, tensor, roles.get(tensor.name))
+            self.values[tensor.name] = self.lowering.initializer(
+                self.prefix + tensor.name, tensor, roles.get(tensor.name)
+            )
         for sparse in graph.sparse_initializer:
             dense = onnx.TensorProto(dims=sparse.dims, data_type=sparse.values.data_type)
             self.values[sparse.values.name] = self.lowering.initializer(self.prefix + sparse.values.name, dense)

@@ -38,5 +38,7 @@ def readable(name: str) -> str:
 
 def exported_roles(graph: onnx.GraphProto) -> dict[str, str]:
     """Initializer -> role, where torch's exporter says whether it is a parameter (a scalar too) or a buffer."""
-    kinds = ((info.name, entry.value) for info in graph.value_info for entry in info.metadata_props if entry.key == KIND)
+    kinds = (
+        (info.name, entry.value) for info in graph.value_info for entry in info.metadata_props if entry.key == KIND
+    )
     return {name: "weight" if kind == "PARAMETER" else "constant" for name, kind in kinds}

@@ -50,6 +50,10 @@ class _Archive:
         self.metas = item(self.graph, "tensor_values", dict)
         self.shared = dict(_shared(file.weights))
         self.symbols = Symbols()
+        if any(_on_meta(meta) for meta in self.metas.values() if isinstance(meta, dict)):
+            self.symbols.warnings.append(
+                "saved from meta tensors: which weights are tied is not known, none is taken so"
+            )
         self.sizes = self._name_dims()
 
     def program(self) -> Program:
@@ -122,10 +126,16 @@ def _shared(config: Json) -> Iterator[tuple[str, str]]:
     """Parameter -> the first that lies in the same place with the same shape (tied weights)."""
     first: dict[str, str] = {}
     for name, entry in optional(config, "config", dict, {}).items():
-        if isinstance(entry, dict) and entry.get("tensor_meta") is not None:
-            meta = entry["tensor_meta"]
+        meta = entry.get("tensor_meta") if isinstance(entry, dict) else None
+        if isinstance(meta, dict) and not _on_meta(meta):
             place = repr((entry.get("path_name"), *(meta.get(k) for k in ("sizes", "strides", "storage_offset"))))
             yield name, first.setdefault(place, name)
+
+
+def _on_meta(meta: Json) -> bool:
+    """Whether a tensor was saved from the meta device: all of them then lie in the same place."""
+    device = meta.get("device")
+    return isinstance(device, dict) and device.get("type") == "meta"
 
 
 def _symbol(size: Any) -> str | None:

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, NoReturn
 from wattir.errors import ModelFileError
 
 MAX_JSON_BYTES = 256 << 20
-MAX_CONTAINERS = 6_000_000
-MAX_VALUES = 30_000_000
+MAX_CONTAINERS = 5_000_000
+MAX_VALUES = 10_000_000
 MAX_DIRECTORY_BYTES = 64 << 20
 MAX_RATIO = 200
 FREE_OF_RATIO_BYTES = 16 << 20

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-_PLAIN = (torch.Tensor, torch.nn.Module, int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.device, type)
+_PLAIN = (
+    torch.Tensor, torch.nn.Module, int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.device, type,
+)  # fmt: skip
 
 
 @contextmanager
@@ -36,7 +38,7 @@ def _register(tree: Any, classes: list[type]) -> None:
         cls = type(leaf)
         if isinstance(leaf, _PLAIN) or cls in pytree.SUPPORTED_NODES or not _holds_tensors(leaf):
             continue
-        pytree.register_pytree_node(
+        pytree._private_register_pytree_node(  # for torch's own pytrees alone: others do not forget
             cls,
             _flatten,
             partial(_unflatten, cls),
@@ -66,7 +68,7 @@ class _Rest(dict[str, Any]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Rest) and self.keys() == other.keys()
 
-    __hash__ = None  # type: ignore[assignment]  # as for any dict
+    __hash__ = None
 
 
 def _flatten(value: Any) -> tuple[list[Any], Any]:
@@ -81,6 +83,6 @@ def _flatten_with_keys(value: Any) -> tuple[list[tuple[Any, Any]], Any]:
 
 
 def _unflatten(cls: type, parts: Any, context: Any) -> Any:
-    value = cls.__new__(cls)
+    value: Any = object.__new__(cls)
     value.__dict__.update(context[1], **dict(zip(context[0], parts, strict=True)))
     return value

@@ -9,12 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 Warn = Callable[[str], None]
 
 
 def _item(warn: Warn, x: Any) -> Any:
-    """The content of a tensor of one element."""
+    """The content of a tensor of one element; that of a constant of the code is known."""
+    if not isinstance(x, FakeTensor) or x.constant is not None:
+        return NotImplemented
     warn("the model's code asks for the content of a tensor: a number is taken as 1, a truth as True")
     if x.dtype == torch.bool:
         return True
@@ -28,7 +31,7 @@ def _nonzero(warn: Warn, x: Any) -> Any:
 
 def _masked_select(warn: Warn, x: Any, mask: Any) -> Any:
     _bounded(warn, "masked_select")
-    return x.new_empty((torch.broadcast_shapes(x.shape, mask.shape).numel(),))
+    return x.new_empty(((x * mask).numel(),))
 
 
 def _unique(warn: Warn, x: Any, *args: Any, **kwargs: Any) -> Any:

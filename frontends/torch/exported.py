@@ -44,7 +44,12 @@ def export(module: torch.nn.Module, inputs: Inputs) -> Program:
     dims = FreeDims(module, inputs)
     with in_inference(module):
         exported = torch.export.export(
-            module, dims.args, dims.kwargs, dynamic_shapes=dims.dynamic_shapes(), strict=False, prefer_deferred_runtime_asserts_over_guards=True
+            module,
+            dims.args,
+            dims.kwargs,
+            dynamic_shapes=dims.dynamic_shapes(),
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
         )
     return read_exported(exported, type(module).__name__, dims)
 
@@ -91,7 +96,9 @@ class _Reader:
         """The whole program."""
         shared = self._shared()
         values: dict[str, Any] = {}
-        inputs, held, roles = [], {}, {}
+        inputs: list[TensorRef] = []
+        held: dict[str, TensorRef] = {}
+        roles: dict[str, str] = {}
         for name, node in self.placeholders.items():
             value = node.meta.get("val")
             if not isinstance(value, torch.Tensor):
@@ -111,7 +118,8 @@ class _Reader:
         warnings = [*(self.dims.warnings if self.dims is not None else ()), *self.warnings]
         names = tuple(dict.fromkeys(ref.name for ref in outputs))
         batch = "batch" if "batch" in self.sizes else None
-        return Program(self.name, tuple(inputs), roles, calls, names, tuple(held.values()), self.sizes, batch, tuple(warnings))
+        kept = tuple(held.values())
+        return Program(self.name, tuple(inputs), roles, calls, names, kept, self.sizes, batch, tuple(warnings))
 
     def _shared(self) -> dict[str, str]:
         """Placeholder -> the name of the first that is the same tensor (tied weights)."""
@@ -227,7 +235,8 @@ def plain(value: Any, names: Mapping[str, str | Size]) -> Argument:
     if isinstance(value, torch.SymInt):
         return size_of(value, names)
     if isinstance(value, (torch.SymFloat, torch.SymBool)):
-        return value.node.hint
+        hint: Argument = value.node.hint
+        return hint
     if isinstance(value, (torch.dtype, torch.device, torch.layout, torch.memory_format)):
         return str(value)
     if isinstance(value, torch._ops.OpOverload):
@@ -245,7 +254,7 @@ def target_name(target: Any) -> str:
     if isinstance(target, torch._ops.OpOverload):
         return str(target)
     if isinstance(target, torch._ops.HigherOrderOperator):
-        return f"higher_order.{target.name()}"
+        return f"higher_order.{target.__name__}"
     return f"python.{getattr(target, '__name__', str(target))}"
 
 
@@ -272,5 +281,3 @@ def _flat(items: Any) -> Iterator[Any]:
             yield from _flat(item.values())
         else:
             yield item
-
-

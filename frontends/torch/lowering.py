@@ -155,7 +155,8 @@ class Lowering:
             value = whole if whole is not None else stale
         else:
             value = self.fresh(ref.name, stale.shape, stale.dtype, stale.strides, stale.storage)
-            self.builder.ops.append(Op("view", (whole.name,), (value.name,), ref.name, "aten.view", {"function": "view"}))
+            op = Op("view", (whole.name,), (value.name,), ref.name, "aten.view", {"function": "view"})
+            self.builder.ops.append(op)
         self.env[ref.name] = value
         return value
 
@@ -203,7 +204,7 @@ class Lowering:
         values = {name: self.program.sizes.get(name) or SAMPLE for name in names(size)}
         return max(int(evaluate(size, values)), 0)
 
-    # ---- writing in place ---------------------------------------------------------------------------------------------
+    # ---- writing in place -------------------------------------------------------------------------------------------
 
     def _written(self, node: Node, target: Value, result: Value) -> None:
         """`result` is the new content of the memory that `target` sees."""
@@ -246,7 +247,7 @@ class Lowering:
             for name in (before, after):
                 tensors[name] = replace(tensors[name], role="state")
 
-    # ---- the end ------------------------------------------------------------------------------------------------------
+    # ---- the end ----------------------------------------------------------------------------------------------------
 
     def finish(self) -> Graph:
         """The graph, once every call has been lowered."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
 
 import torch
+from torch.utils import _pytree as pytree
 
 from wattir.errors import InputError, UnsupportedError
 from wattir.frontends.torch.containers import known_containers
@@ -18,12 +19,14 @@ from wattir.frontends.torch.inputs import Inputs
 from wattir.frontends.torch.program import Program
 from wattir.frontends.torch.traced import trace
 
+Way = Callable[[torch.nn.Module, Inputs], Program]
+
 
 def read_module(module: torch.nn.Module, inputs: Inputs) -> Program:
     """The Program of a module; UnsupportedError where neither way in works, with both reasons."""
     with known_containers(inputs.args, inputs.kwargs), _quiet():
         try:
-            return export(module, inputs)
+            return _on_one_device(export, module, inputs)
         except InputError:
             raise
         except Exception as error:  # whatever the model's own code or torch.export raises
@@ -31,9 +34,26 @@ def read_module(module: torch.nn.Module, inputs: Inputs) -> Program:
         return _traced(module, inputs, reason)
 
 
+def _on_one_device(read: Way, module: torch.nn.Module, inputs: Inputs) -> Program:
+    """Reads a module; once more with what its code makes on the meta device too, where that did not fit."""
+    try:
+        return read(module, inputs)
+    except Exception as error:
+        if "device" not in str(error) or not any(p.is_meta for p in _tensors(module, inputs)):
+            raise
+    with torch.device("meta"):
+        return read(module, inputs)
+
+
+def _tensors(module: torch.nn.Module, inputs: Inputs) -> Iterator[torch.Tensor]:
+    yield from module.parameters()
+    leaves = pytree.tree_leaves((inputs.args, dict(inputs.kwargs)))
+    yield from (leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
+
+
 def _traced(module: torch.nn.Module, inputs: Inputs, reason: str) -> Program:
     try:
-        program = trace(module, inputs)
+        program = _on_one_device(trace, module, inputs)
     except InputError:
         raise
     except Exception as error:

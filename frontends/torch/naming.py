@@ -28,14 +28,17 @@ def call_names(calls: Sequence[tuple[str, str]]) -> list[str]:
     return names
 
 
+_WORDS = {("input_ids", 1): "seq", ("decoder_input_ids", 1): "decoder_seq"}
+
+
 def dim_names(inputs: Iterable[tuple[str, Sequence[str | None]]]) -> dict[str, str]:
     """Symbol -> name, for the symbols that are sizes of inputs: ``batch`` for axis 0 of the first input that has one
-    there, else the input and the axis (``input_ids_1``)."""
+    there, ``seq`` for a text's tokens, else the input and the axis (``x_1``)."""
     found: dict[str, str] = {}
     for name, axes in inputs:
         for axis, symbol in enumerate(axes):
             if symbol is None or symbol in found:
                 continue
-            first = axis == 0 and "batch" not in found.values()
-            found[symbol] = "batch" if first else f"{name}_{axis}"
+            word = "batch" if axis == 0 else _WORDS.get((name, axis), f"{name}_{axis}")
+            found[symbol] = f"{name}_{axis}" if word in found.values() else word
     return found

@@ -66,7 +66,7 @@ class Node:
         self.op, _, self.overload = rest.partition(".")
         self.label = call.name
 
-    # ---- arguments ------------------------------------------------------------------------------------------------
+    # ---- arguments --------------------------------------------------------------------------------------------------
 
     def arg(self, index: int, name: str = "", default: Any = None) -> Any:
         """An argument by place or by name, raw; `default` where it is absent or None."""
@@ -100,6 +100,10 @@ class Node:
         many = tuple(found) if isinstance(found, (tuple, list)) else (found,)
         return many * rank if rank is not None and len(many) == 1 else many
 
+    def places(self, index: int, name: str, rank: int) -> list[int]:
+        """Axes of a list argument, counted from the front of `rank`; none where it is absent."""
+        return [int(axis) % rank for axis in self.ints(index, name)]  # type: ignore[arg-type]  # axes are no Dims
+
     def axis(self, index: int, name: str = "dim", default: int = -1, rank: int | None = None) -> int:
         """An axis argument of the first input, counted from the front."""
         rank = self.tensor(0).rank if rank is None else rank
@@ -113,7 +117,7 @@ class Node:
         many = found if isinstance(found, (tuple, list)) else (found,)
         return tuple(int(axis) % max(rank, 1) for axis in many) or tuple(range(rank))
 
-    # ---- results --------------------------------------------------------------------------------------------------
+    # ---- results ----------------------------------------------------------------------------------------------------
 
     @property
     def outs(self) -> list[TensorRef]:

@@ -304,7 +304,8 @@ def _layer(keys: Any, values: Any) -> Any:
     """One layer of a cache that is there already; made by transformers' own constructor it would be copied first."""
     from transformers.cache_utils import DynamicLayer
 
-    layer: Any = DynamicLayer()
+    kind: Any = DynamicLayer
+    layer = kind()
     layer.keys, layer.values, layer.dtype, layer.device = keys, values, keys.dtype, keys.device
     layer.is_initialized = True
     return layer

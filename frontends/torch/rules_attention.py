@@ -46,8 +46,8 @@ def _qkv(node: Node) -> tuple[Value, Value, Value]:
     return node.tensor(0, "query"), node.tensor(1, "key"), node.tensor(2, "value")
 
 
-@rule("scaled_dot_product_attention", "_scaled_dot_product_attention_math", "_scaled_dot_product_attention_math_for_mps",
-      "_scaled_dot_product_fused_attention_overrideable")  # fmt: skip
+@rule("scaled_dot_product_attention", "_scaled_dot_product_attention_math",
+      "_scaled_dot_product_attention_math_for_mps", "_scaled_dot_product_fused_attention_overrideable")  # fmt: skip
 def sdpa(node: Node) -> None:
     attend(node, _qkv(node), (node.value(3, "attn_mask"),), bool(node.arg(5, "is_causal", False)))
 

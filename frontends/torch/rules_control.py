@@ -12,8 +12,9 @@ from wattir.frontends.torch.rules_attention import attend
 from wattir.ir import Op
 
 WRAPS = (
-    "wrap", "wrap_activation_checkpoint", "tag_activation_checkpoint", "wrap_with_set_grad_enabled", "wrap_with_autocast",
-    "strict_mode", "hints_wrapper", "run_const_graph", "invoke_subgraph", "autograd_function_apply", "invoke_quant",
+    "wrap", "wrap_activation_checkpoint", "tag_activation_checkpoint", "wrap_with_set_grad_enabled",
+    "wrap_with_autocast", "strict_mode", "hints_wrapper", "run_const_graph", "invoke_subgraph",
+    "autograd_function_apply", "invoke_quant",
     "invoke_quant_packed", "local_map_hop", "inductor_compiled_code", "dynamo_bypassing_wrapper",
 )  # fmt: skip
 
@@ -87,14 +88,15 @@ def _cost(node: Node, op: Op) -> float:
     if op.kind == "matmul":
         work = work + a["groups"] * a["m"] * a["n"] * a["k"]
     elif op.kind == "conv":
-        work = work + a["batch"] * product(a["out_spatial"]) * product(a["kernel"]) * a["c_in"] * a["c_out"] // a["groups"]
+        points = a["batch"] * product(a["out_spatial"])
+        work = work + points * product(a["kernel"]) * a["c_in"] * a["c_out"] // a["groups"]
     elif op.kind == "attention":
         work = work + a["batch"] * a["heads"] * a["q"] * a["kv"] * (a["d"] + a["dv"])
     sizes = {name: node.lowering.program.sizes.get(name) or 8 for name in names(work) | names(op.times)}
     return float(evaluate(work, sizes) * evaluate(op.times, sizes))
 
 
-# ---- loops ----------------------------------------------------------------------------------------------------------------
+# ---- loops ----------------------------------------------------------------------------------------------------------
 
 
 @rule("while_loop", space="higher_order")
@@ -103,8 +105,8 @@ def while_loop(node: Node) -> None:
     condition, body = list(bodies(node.call.args))[:2]
     times = node.lowering.trip_count(node.label)
     if times is None:
-        todo = f'give Inputs(..., trip_counts={{"{node.label}": N}})'
-        raise SizeError(f"{node.builder.name}: {node.label} (while_loop): how often it runs depends on data; expected a trip count; {todo}")
+        found = f"{node.builder.name}: {node.label} (while_loop): how often it runs depends on data"
+        raise SizeError(f'{found}; expected a trip count; give Inputs(..., trip_counts={{"{node.label}": N}})')
     given = operands(node, node.call.args[2:])
     node.lowering.inline(condition, given, node.times * times)
     bind(node, node.lowering.inline(body, given, node.times * times))
@@ -143,9 +145,7 @@ def _loop(node: Node, body: Program, carried: list[Any], xs: list[Any], more: li
 
 def _rows(node: Node, xs: list[Value | None]) -> Size:
     first = next((x for x in xs if x is not None and x.rank), None)
-    if first is None:
-        node.fail("no tensor to run over", "one with rows")
-    return first.shape[0]
+    return node.fail("no tensor to run over", "one with rows") if first is None else first.shape[0]
 
 
 def _row(node: Node, x: Value | None) -> Value | None:
@@ -157,7 +157,7 @@ def _row(node: Node, x: Value | None) -> Value | None:
     return made
 
 
-# ---- calls of other operators ------------------------------------------------------------------------------------------------
+# ---- calls of other operators ---------------------------------------------------------------------------------------
 
 
 @rule("auto_functionalized", "auto_functionalized_v2", "out_dtype", "with_effects", space="higher_order")

@@ -19,7 +19,7 @@ def emit_conv(
     batch = x.shape[0] if x.rank == rank + 2 else 1
     c_out = weight.shape[1] * groups if transposed else weight.shape[0]
     sizes: dict[str, Any] = {"batch": batch, "c_in": x.shape[-rank - 1], "c_out": c_out, "groups": groups}
-    spatial = {"in_spatial": x.shape[-rank:], "out_spatial": out.shape[-rank:]}
+    spatial: dict[str, Any] = {"in_spatial": x.shape[-rank:], "out_spatial": out.shape[-rank:]}
     more: dict[str, Any] = {"transposed": True} if transposed else {}
     node.emit("conv", ins=(x, weight, bias), outs=(out,), **sizes, kernel=weight.shape[2:], **spatial, **more)
 

@@ -6,8 +6,9 @@ from wattir.frontends.torch.node import Node, rule
 
 EMPTY = ("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted", "resize",
          "_efficientzerotensor", "empty_quantized")  # fmt: skip
-FILLED = ("zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "new_zeros", "new_ones", "new_full", "fill",
-          "zero", "scalar_tensor", "eye", "fill_diagonal", "tensor", "one_hot", "_new_zeros_with_same_feature_meta")  # fmt: skip
+FILLED = ("zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "new_zeros", "new_ones", "new_full",
+          "fill", "zero", "scalar_tensor", "eye", "fill_diagonal", "tensor", "one_hot",
+          "_new_zeros_with_same_feature_meta")  # fmt: skip
 COUNTED = ("arange", "range", "linspace", "logspace", "tril_indices", "triu_indices", "fft_fftfreq", "fft_rfftfreq",
            "cartesian_prod", "combinations")  # fmt: skip
 WINDOWS = ("hann_window", "hamming_window", "blackman_window", "bartlett_window", "kaiser_window")

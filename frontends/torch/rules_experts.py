@@ -60,12 +60,13 @@ def _active(node: Node, weights: Value, count: Size) -> Value:
     return made
 
 
-# ---- state-space models -------------------------------------------------------------------------------------------------
+# ---- state-space models ---------------------------------------------------------------------------------------------
 
 
 def emit_scan(node: Node, steps: Size, elements: Size, ops: Size, out: TensorRef | Value | None = None) -> None:
     """A recurrence of `steps` steps over `elements` numbers of state."""
-    node.emit("scan", outs=None if out is None else (out,), function="selective", steps=steps, elements=elements, ops=ops)
+    outs = None if out is None else (out,)
+    node.emit("scan", outs=outs, function="selective", steps=steps, elements=elements, ops=ops)
 
 
 @rule("selective_scan_fwd", "selective_scan_fn", space="mamba_ssm")

@@ -7,10 +7,12 @@ from functools import partial
 from wattir.frontends.torch.node import Node, rule
 
 PER_N: dict[str, float] = {
-    "linalg_cholesky": 1 / 3, "linalg_cholesky_ex": 1 / 3, "cholesky": 1 / 3, "cholesky_inverse": 2, "cholesky_solve": 2,
+    "linalg_cholesky": 1 / 3, "linalg_cholesky_ex": 1 / 3, "cholesky": 1 / 3, "cholesky_inverse": 2,
+    "cholesky_solve": 2,
     "linalg_inv": 2, "linalg_inv_ex": 2, "inverse": 2, "linalg_lu": 2 / 3, "linalg_lu_factor": 2 / 3,
     "linalg_lu_factor_ex": 2 / 3, "_lu_with_info": 2 / 3, "lu_solve": 2, "linalg_lu_solve": 2, "linalg_solve": 3,
-    "linalg_solve_ex": 3, "_linalg_solve_ex": 3, "linalg_solve_triangular": 1, "triangular_solve": 1, "linalg_qr": 4 / 3,
+    "linalg_solve_ex": 3, "_linalg_solve_ex": 3, "linalg_solve_triangular": 1, "triangular_solve": 1,
+    "linalg_qr": 4 / 3,
     "qr": 4 / 3, "geqrf": 4 / 3, "linalg_householder_product": 4 / 3, "orgqr": 4 / 3, "ormqr": 4, "linalg_svd": 10,
     "_linalg_svd": 10, "svd": 10, "linalg_svdvals": 10, "linalg_eigh": 9, "_linalg_eigh": 9, "linalg_eigvalsh": 9,
     "linalg_eig": 25, "linalg_eigvals": 25, "linalg_pinv": 12, "pinverse": 12, "linalg_lstsq": 12,

@@ -25,9 +25,11 @@ POINTWISE: dict[str, tuple[int, int]] = {
     "fake_quantize_per_tensor_affine": (5, 0), "float_power": (1, 2), "floor": (1, 0), "floor_divide": (2, 0),
     "fmax": (1, 0), "fmin": (1, 0), "fmod": (3, 0), "frac": (2, 0), "ge": (1, 0), "gelu": (4, 1), "glu": (3, 1),
     "greater": (1, 0), "greater_equal": (1, 0), "gt": (1, 0), "hardshrink": (2, 0), "hardsigmoid": (4, 0),
-    "hardswish": (5, 0), "hardtanh": (2, 0), "heaviside": (2, 0), "hypot": (3, 1), "isclose": (4, 0), "isfinite": (1, 0),
+    "hardswish": (5, 0), "hardtanh": (2, 0), "heaviside": (2, 0), "hypot": (3, 1), "isclose": (4, 0),
+    "isfinite": (1, 0),
     "isin": (1, 0), "isinf": (1, 0), "isnan": (1, 0), "isneginf": (1, 0), "isposinf": (1, 0), "le": (1, 0),
-    "leaky_relu": (2, 0), "lerp": (3, 0), "less": (1, 0), "less_equal": (1, 0), "lgamma": (0, 1), "linalg_cross": (3, 0),
+    "leaky_relu": (2, 0), "lerp": (3, 0), "less": (1, 0), "less_equal": (1, 0), "lgamma": (0, 1),
+    "linalg_cross": (3, 0),
     "log": (0, 1), "log10": (0, 1), "log1p": (1, 1), "log2": (0, 1), "log_sigmoid": (1, 2), "logaddexp": (2, 2),
     "logaddexp2": (2, 2), "logical_and": (1, 0), "logical_not": (1, 0), "logical_or": (1, 0), "logical_xor": (1, 0),
     "logit": (2, 1), "lt": (1, 0), "masked_fill": (1, 0), "maximum": (1, 0), "minimum": (1, 0), "mish": (2, 3),
@@ -63,8 +65,15 @@ def pointwise(node: Node, ops: int, special: int) -> None:
     ins = node.inputs()
     node.pointwise(FUNCTION.get(node.op, node.op), ops, special, ins=ins)
     keep_order(node, ins)
+    if node.op == "sub":
+        _remember_offset(node)
 
 
+def _remember_offset(node: Node) -> None:
+    """Positions less a number: a mask that compares them has a window."""
+    other, out = node.arg(1, "other"), node.lowering.env[node.out.name]
+    if isinstance(other, int) and out.dtype.startswith("int"):
+        node.lowering.offsets[out.name] = other
 
 
 def keep_order(node: Node, ins: list[Value]) -> None:

@@ -9,7 +9,8 @@ from wattir.frontends.torch.node import Node, Value, rule
 from wattir.frontends.torch.program import TensorRef
 
 COPIES = {
-    "cat": "concat", "concat": "concat", "concatenate": "concat", "stack": "stack", "hstack": "concat", "vstack": "concat",
+    "cat": "concat", "concat": "concat", "concatenate": "concat", "stack": "stack", "hstack": "concat",
+    "vstack": "concat",
     "dstack": "concat", "column_stack": "concat", "row_stack": "concat", "_stack": "stack", "pad": "pad",
     "constant_pad_nd": "pad", "reflection_pad1d": "pad", "reflection_pad2d": "pad", "reflection_pad3d": "pad",
     "replication_pad1d": "pad", "replication_pad2d": "pad", "replication_pad3d": "pad", "_pad_circular": "pad",
@@ -42,7 +43,7 @@ def copy_(node: Node) -> None:
         node.emit("copy", ins=(source,), function="copy")
 
 
-# ---- reading by index ---------------------------------------------------------------------------------------------------
+# ---- reading by index -----------------------------------------------------------------------------------------------
 
 
 @rule("embedding", "embedding_renorm")
@@ -78,7 +79,7 @@ def embedding_bag(node: Node) -> None:
         node.emit("view", ins=(), outs=node.outs[1:], function="empty")
 
 
-# ---- writing by index ---------------------------------------------------------------------------------------------------
+# ---- writing by index -----------------------------------------------------------------------------------------------
 
 SCATTERS = {
     "scatter": (2, 3), "scatter_add": (2, 3), "scatter_reduce": (2, 3), "index_add": (3, 2), "index_copy": (3, 2),

@@ -34,7 +34,8 @@ def scaled_mm(node: Node) -> None:
     narrow_product(node, node.tensor(0).shape[-1], math=node.tensor(0).dtype)
 
 
-@rule("_sparse_semi_structured_linear", "_sparse_semi_structured_mm", "_sparse_semi_structured_addmm", "_cslt_sparse_mm")
+@rule("_sparse_semi_structured_linear", "_sparse_semi_structured_mm", "_sparse_semi_structured_addmm",
+      "_cslt_sparse_mm")  # fmt: skip
 def semi_structured(node: Node) -> None:
     """2:4 sparse: half of the products are left out; the weight that is held is half as deep."""
     x = node.tensor(1 if node.op == "_sparse_semi_structured_addmm" else 0)

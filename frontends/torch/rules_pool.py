@@ -48,7 +48,8 @@ TAPS = {"nearest": 1, "linear": 2, "bilinear": 2, "trilinear": 2, "bicubic": 4, 
 def _resize(node: Node) -> None:
     """Taps along each axis that changes; an antialiased filter that shrinks is wider by the scale."""
     x = node.tensor(0)
-    mode = next(mode for mode in ("nearest", "trilinear", "bilinear", "linear", "bicubic", "lanczos") if mode in node.op)
+    modes = ("nearest", "trilinear", "bilinear", "linear", "bicubic", "lanczos")
+    mode = next(mode for mode in modes if mode in node.op)
     wide = node.op.endswith("_aa")
     taps: Size = 1
     for before, after in zip(x.shape, node.out.shape, strict=True):

@@ -81,7 +81,7 @@ def product_sizes(a: tuple[Size, ...], b: tuple[Size, ...], out: tuple[Size, ...
 @rule("inner", "tensordot")
 def tensordot(node: Node) -> None:
     a, b = node.tensor(0), node.tensor(1)
-    axes = [int(axis) % a.rank for axis in node.ints(2, "dims_self")] if node.op == "tensordot" else [a.rank - 1]
+    axes = node.places(2, "dims_self", a.rank) if node.op == "tensordot" else [a.rank - 1]
     k = product(a.shape[axis] for axis in axes)
     emit_product(node, a, b, (1, a.elements // k, b.elements // k, k))
 

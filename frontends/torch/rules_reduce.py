@@ -6,8 +6,10 @@ from wattir.dims import product
 from wattir.frontends.torch.node import Node, rule
 
 REDUCTIONS = {
-    "sum": "sum", "mean": "mean", "prod": "prod", "amax": "max", "amin": "min", "max": "max", "min": "min", "all": "all",
-    "any": "any", "argmax": "argmax", "argmin": "argmin", "logsumexp": "log_sum_exp", "special_logsumexp": "log_sum_exp",
+    "sum": "sum", "mean": "mean", "prod": "prod", "amax": "max", "amin": "min", "max": "max", "min": "min",
+    "all": "all",
+    "any": "any", "argmax": "argmax", "argmin": "argmin", "logsumexp": "log_sum_exp",
+    "special_logsumexp": "log_sum_exp",
     "var": "var", "std": "std", "var_mean": "var", "std_mean": "std", "norm": "norm", "linalg_vector_norm": "norm",
     "linalg_norm": "norm", "linalg_matrix_norm": "norm", "frobenius_norm": "norm", "nansum": "sum", "nanmean": "mean",
     "count_nonzero": "count", "aminmax": "max", "_aminmax": "max", "dist": "norm", "trace": "sum", "equal": "all",
@@ -49,5 +51,5 @@ def cross_entropy(node: Node) -> None:
     classes = 1 if x.rank > 1 else 0
     scores = node.inner("log_prob", x.shape, x.dtype)
     node.emit("softmax", ins=(x,), outs=(scores,), function="log_softmax", length=x.shape[classes])
-    out = product(node.out.shape)
-    node.emit("reduction", ins=[scores, *node.inputs()[1:]], function="nll", length=x.elements // x.shape[classes] // out)
+    length = x.elements // x.shape[classes] // product(node.out.shape)
+    node.emit("reduction", ins=[scores, *node.inputs()[1:]], function="nll", length=length)

@@ -6,8 +6,8 @@ from wattir.dims import Size
 from wattir.frontends.torch.node import Node, rule
 
 ONE = ("fft_fft", "fft_ifft", "fft_rfft", "fft_irfft", "fft_hfft", "fft_ihfft")
-MANY = ("fft_fft2", "fft_ifft2", "fft_rfft2", "fft_irfft2", "fft_fftn", "fft_ifftn", "fft_rfftn", "fft_irfftn", "fft_hfft2",
-        "fft_ihfft2", "fft_hfftn", "fft_ihfftn")  # fmt: skip
+MANY = ("fft_fft2", "fft_ifft2", "fft_rfft2", "fft_irfft2", "fft_fftn", "fft_ifftn", "fft_rfftn", "fft_irfftn",
+        "fft_hfft2", "fft_ihfft2", "fft_hfftn", "fft_ihfftn")  # fmt: skip
 
 
 def _transform(node: Node, axes: list[int], inverse: bool) -> None:
@@ -29,7 +29,7 @@ def fft(node: Node) -> None:
 @rule(*MANY)
 def fft_many(node: Node) -> None:
     rank = node.tensor(0).rank
-    axes = [int(axis) % rank for axis in node.ints(2, "dim")]
+    axes = node.places(2, "dim", rank)
     if not axes:
         axes = list(range(rank)) if node.op.endswith("n") else [rank - 2, rank - 1]
     _transform(node, axes, "_i" in node.op)
@@ -39,10 +39,9 @@ def fft_many(node: Node) -> None:
 def fft_plain(node: Node) -> None:
     rank = node.tensor(0).rank
     inverse = node.op == "_fft_c2r" or (node.op == "_fft_c2c" and not node.arg(3, "forward", True))
-    _transform(node, [int(axis) % rank for axis in node.ints(1, "dim")], inverse)
+    _transform(node, node.places(1, "dim", rank), inverse)
 
 
 @rule("stft", "istft")
 def stft(node: Node) -> None:
     node.emit("fft", function=node.op, length=node.arg(1, "n_fft"))
-

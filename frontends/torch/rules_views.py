@@ -85,7 +85,8 @@ def contiguous(node: Node) -> None:
 def clone(node: Node) -> None:
     """A copy that keeps the order of the axes where it is dense."""
     x = node.tensor(0)
-    if "contiguous_format" in str(node.arg(1, "memory_format")) and is_contiguous(node.lowering.sample(x.shape), x.strides):
+    rows = is_contiguous(node.lowering.sample(x.shape), x.strides)
+    if rows and "contiguous_format" in str(node.arg(1, "memory_format")):
         node.same(x)  # what `contiguous` becomes
         return
     keep = "preserve" in str(node.arg(1, "memory_format", "torch.preserve_format"))
@@ -94,7 +95,7 @@ def clone(node: Node) -> None:
         node.lowering.env[node.out.name].strides = x.strides
 
 
-# ---- axes change places -------------------------------------------------------------------------------------------------
+# ---- axes change places ---------------------------------------------------------------------------------------------
 
 
 def permuted(node: Node, x: Value, order: list[int]) -> None:
@@ -122,20 +123,20 @@ def matrix_transpose(node: Node) -> None:
 @rule("permute")
 def permute(node: Node) -> None:
     x = node.tensor(0)
-    permuted(node, x, [int(axis) % x.rank for axis in node.ints(1, "dims")])
+    permuted(node, x, node.places(1, "dims", x.rank))
 
 
 @rule("movedim", "moveaxis")
 def movedim(node: Node) -> None:
     x = node.tensor(0)
-    moved = [int(a) % x.rank for a in node.ints(1, "source")], [int(a) % x.rank for a in node.ints(2, "destination")]
+    moved = node.places(1, "source", x.rank), node.places(2, "destination", x.rank)
     order = [axis for axis in range(x.rank) if axis not in moved[0]]
     for target, source in sorted(zip(moved[1], moved[0], strict=True)):
         order.insert(target, source)
     permuted(node, x, order)
 
 
-# ---- axes come and go ---------------------------------------------------------------------------------------------------
+# ---- axes come and go -----------------------------------------------------------------------------------------------
 
 
 @rule("unsqueeze")
@@ -169,7 +170,7 @@ def broadcast_tensors(node: Node) -> None:
         node.view(x, ref, (0,) * len(ref.shape))
 
 
-# ---- parts ----------------------------------------------------------------------------------------------------------------
+# ---- parts ----------------------------------------------------------------------------------------------------------
 
 
 @rule("slice", "narrow")
@@ -187,8 +188,8 @@ def select(node: Node) -> None:
     node.view(x, strides=(*x.strides[:axis], *x.strides[axis + 1 :]))
 
 
-@rule("split", "chunk", "split_with_sizes", "tensor_split", "unsafe_split", "unsafe_chunk", "hsplit", "vsplit", "dsplit",
-      "unsafe_split_with_sizes")  # fmt: skip
+@rule("split", "chunk", "split_with_sizes", "tensor_split", "unsafe_split", "unsafe_chunk", "hsplit", "vsplit",
+      "dsplit", "unsafe_split_with_sizes")  # fmt: skip
 def split(node: Node) -> None:
     x = node.tensor(0)
     for ref in node.outs:

@@ -33,7 +33,8 @@ class FreeDims:
             return self.order[key]
         if key not in self.order:
             known = ", ".join(self.order)
-            raise InputError(f"{type(module).__name__}: free dims of input {key!r}; expected one of {known}{suggestion(str(key), self.order)}")
+            near = suggestion(str(key), self.order)
+            raise InputError(f"{type(module).__name__}: free dims of input {key!r}; expected one of {known}{near}")
         return str(key)
 
     def _free(self, name: str, names: Any) -> None:
@@ -71,8 +72,7 @@ class FreeDims:
         every: dict[str, Any] = {}
         for name in self.order:
             example = self._example(name)
-            free = self.axes.get(name, {})
-            every[name] = {axis: auto for axis in free} if isinstance(example, torch.Tensor) and free else _static(example)
+            every[name] = {axis: auto for axis in self.axes[name]} if name in self.axes else _static(example)
         return every
 
     def symbols(self, values: Mapping[str, Any]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """Tracing: one forward pass on tensors without content, every operator that it dispatches written down.
 
 Operators that are one call in an exported graph but several when dispatched (linear, attention, recurrent layers) are
-caught before they fall apart, so that both ways in give the same totals. Where the model's own code asks for the content
-of a tensor it gets a stand-in (data.py), and the reader of the report is told.
+caught before they fall apart, so that both ways in give the same totals. Where the model's own code asks for the
+content of a tensor it gets a stand-in (data.py), and the reader of the report is told.
 """
 
 from __future__ import annotations
@@ -70,14 +70,16 @@ def trace(module: torch.nn.Module, inputs: Inputs) -> Program:
             stack.enter_context(_Dispatched(book))
             stack.enter_context(_whole(book))
             result = module(*given[0], **given[1])
-    return book.program(type(module).__name__, [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)])
+    outputs = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+    return book.program(type(module).__name__, outputs)
 
 
 def _fake_state(fakes: FakeTensorMode, module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Parameters and buffers without content, under their names; tied ones are one tensor."""
     made: dict[int, torch.Tensor] = {}
     found = {}
-    for name, tensor in (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)):
+    every = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
+    for name, tensor in every:
         if id(tensor) not in made:
             made[id(tensor)] = _fake(fakes, tensor)
         found[name] = made[id(tensor)]
@@ -167,11 +169,11 @@ class _Book:
         return Program(name, tuple(self.inputs), self.roles, calls, given, held, warnings=tuple(self.warnings))
 
 
-class _Dispatched(TorchDispatchMode):
+class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own hook is untyped
     """Writes down what reaches the dispatcher; a tensor's content is answered with a stand-in."""
 
     def __init__(self, book: _Book) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # as torch has it
         self.book = book
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from wattir import __version__
-from wattir.cli import compile, devices, estimate, layers, models
+from wattir.cli import compile, devices, estimate, layers, models, validate
 from wattir.errors import suggestion
 
 VERBS: dict[str, ModuleType] = {
@@ -18,6 +18,7 @@ VERBS: dict[str, ModuleType] = {
     "layers": layers,
     "devices": devices,
     "models": models,
+    "validate": validate,
 }
 
 SEVERAL = ("--set", "--input")

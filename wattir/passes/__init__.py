@@ -18,6 +18,7 @@ from wattir.passes.linear import join_bias, split_conv_bias
 from wattir.passes.norms import recognise_norms
 from wattir.passes.orient import orient_products
 from wattir.passes.quantized import narrow_contractions
+from wattir.passes.rotary import recognise_rotary
 from wattir.passes.softmax import recognise_softmax
 
 Pass = Callable[[Graph], Graph]
@@ -29,6 +30,7 @@ RUNTIMES: dict[str, tuple[Pass, ...]] = {
     "compiled": (
         recognise_softmax,
         recognise_norms,
+        recognise_rotary,
         orient_products,
         recognise_attention,
         append_in_place,

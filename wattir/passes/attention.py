@@ -109,8 +109,8 @@ def _fused(graph: Graph, match: _Match) -> Op:
         "attention", tuple(dict.fromkeys((q, key, value, *extra))), match.mix.outs,
         match.softmax.name, f"{match.scores.source}+{match.softmax.source}+{match.mix.source}",
         {
-            "batch": batch, "heads": heads, "kv_heads": kv_heads, "q": a["m"] // shared, "kv": a["n"], "d": a["k"], "dv": b["n"],
-            "causal": _is_causal(graph, match.chain),
+            "batch": batch, "heads": heads, "kv_heads": kv_heads, "q": a["m"] // shared, "kv": a["n"], "d": a["k"],
+            "dv": b["n"], "causal": _is_causal(graph, match.chain),
         },
         match.mix.times,
     )  # fmt: skip
@@ -126,7 +126,7 @@ def _heads(graph: Graph, match: _Match) -> tuple[Size, Size, Size]:
     batch = shape[0] if len(shape) == 4 else (lead[0] if len(lead) > 1 else a["groups"])
     heads = exact_div(a["groups"] * shared, batch)
     if heads is None or (shared != 1 and exact_div(heads, shared) is None):
-        return a["groups"] * shared, 1, 1
+        return a["groups"], shared, shared
     return batch, heads, shared
 
 

@@ -22,7 +22,7 @@ ROOTS = ("rsqrt", "sqrt", "pow")
 
 
 def recognise_norms(graph: Graph) -> Graph:
-    """Every ``(x - mean x) / sqrt(mean (x - mean x)^2 + eps) * scale + shift``, in any order, with or without the mean."""
+    """Every ``(x - mean x) / sqrt(mean (x - mean x)^2 + eps) * scale + shift``, in any order, the mean or not."""
     starts = (op for op in graph.ops if op.kind == "pointwise" and function_of(op) in ROOTS)
     return replace_regions(graph, (region for op in starts if (region := _region(graph, op)) is not None))
 
@@ -56,9 +56,9 @@ def _with_mean(graph: Graph, sums: list[Op], small: list[Op], length: Size) -> t
             made = made_by(graph, big)
             for name in made.ins if made is not None and function_of(made) == "sub" else ():
                 more, means = behind(graph, name, lambda op: op.kind == "reduction")
-                if len(means) == 1 and means[0].attrs["length"] == length and means[0] not in sums:
-                    if graph.tensors[name].elements != graph.tensors[big].elements:
-                        return [*means, *sums], [*more, *small]
+                known = len(means) != 1 or means[0] in sums or means[0].attrs["length"] != length
+                if not known and graph.tensors[name].elements != graph.tensors[big].elements:
+                    return [*means, *sums], [*more, *small]
     return sums, small
 
 

@@ -39,13 +39,23 @@ def _region(graph: Graph, exponential: Op) -> Region | None:
 
 
 def _unmasked(graph: Graph, shifted: str, compared: str) -> tuple[str | None, list[Op]]:
-    """What the softmax is of, where a mask may lie before the maximum, the subtraction or both; and these masks."""
-    if shifted == compared:
-        return shifted, []
-    masks = [made for name in (shifted, compared) if (made := made_by(graph, name)) and function_of(made) == "where"]
-    if len(masks) == 1:
-        return (shifted, masks) if shifted in masks[0].ins else (None, [])
-    elements = graph.tensors[shifted].elements
-    common = [name for name in masks[0].ins if name in masks[1].ins] if masks else []
-    floats = [n for n in common if graph.tensors[n].dtype != "bool" and graph.tensors[n].elements == elements]
-    return (floats[0], masks) if floats else (None, [])
+    """What the softmax is of, and the masks and transposes before the maximum, the subtraction or both."""
+    first, second = _way_up(graph, shifted), _way_up(graph, compared)
+    for name, ops in first.items():
+        if name in second:
+            return name, list({id(op): op for op in (*ops, *second[name])}.values())
+    return None, []
+
+
+def _way_up(graph: Graph, name: str) -> dict[str, list[Op]]:
+    """A tensor and those it is a masked or transposed form of, with the ops between."""
+    found: dict[str, list[Op]] = {name: []}
+    passed: list[Op] = []
+    while (made := made_by(graph, name)) is not None and function_of(made) in ("where", "transpose"):
+        elements = graph.tensors[name].elements
+        large = [n for n in made.ins if graph.tensors[n].elements == elements and graph.tensors[n].dtype != "bool"]
+        if not large or large[0] in found:
+            break
+        passed, name = [*passed, made], large[0]
+        found[name] = passed
+    return found

@@ -14,8 +14,8 @@ from wattir.ir import Graph, Op
 from wattir.passes.rewrite import with_ops
 
 ARITHMETIC = frozenset({
-    "add", "sub", "mul", "div", "neg", "square", "integer_pow", "pow", "max", "min", "clamp", "clip", "sqrt", "rsqrt", "reciprocal",
-    "abs", "cast", "where", "log", "exp", "is_finite", "equal", "greater", "expand",
+    "add", "sub", "mul", "div", "neg", "square", "integer_pow", "pow", "max", "min", "clamp", "clip", "sqrt", "rsqrt",
+    "reciprocal", "abs", "cast", "transpose", "where", "log", "exp", "is_finite", "equal", "greater", "expand",
 })  # fmt: skip
 FEW = 24  # ops of one pattern
 

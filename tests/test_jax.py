@@ -1,0 +1,326 @@
+"""The JAX frontend: published totals, scanned against unrolled, loops, layouts, symbolic sizes, roles, names."""
+
+# ruff: noqa: E402  # what is imported late needs jax
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+jax = pytest.importorskip("jax")
+pytest.importorskip("flax")
+
+import jax.numpy as jnp
+from jax import lax
+from jax_functions import array, bert, llama, moe
+from jax_linen import resnet
+from jax_networks import NETWORKS
+from jax_nnx import vit_nnx
+
+import wattir
+from wattir.costs import tabulate
+from wattir.dims import evaluate
+from wattir.errors import SizeError
+from wattir.frontends import lower_any
+from wattir.frontends.jax import lower
+from wattir.ir import Graph
+from wattir.passes import lower_to_kernels
+
+FAST = ("mlp", "mixture of experts", "mamba block", "lstm (scan)", "decode with cache", "fourier operator",
+        "graph network", "sampler (fori_loop)", "nnx convnet", "nnx gru", "nnx vae", "linen qk-norm",
+        "linen scan+remat", "linen lstm")  # fmt: skip
+
+
+def flop(graph: Graph, **sizes: int) -> int:
+    return int(2 * sum(evaluate(work.macs * work.times, sizes) for work in tabulate(graph)))
+
+
+def bytes_of(graph: Graph, **sizes: int) -> int:
+    works = tabulate(lower_to_kernels(graph, "compiled"))
+    return int(sum(evaluate(work.bytes * work.times, sizes) for work in works))
+
+
+def kinds(graph: Graph, runtime: str = "compiled") -> list[str]:
+    return [op.kind for op in lower_to_kernels(graph, runtime).ops]
+
+
+# ---- published totals ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "expected", "params"),
+    [
+        (bert, 22_348_431_360, 109_482_240),
+        (llama, 7_822_209_187_840, 8_030_261_248),
+        (resnet, 8_178_368_512, 25_557_032),
+        (vit_nnx, 35_127_656_448, 86_567_656),
+    ],
+)
+def test_published_totals(make: Callable[[], Any], expected: int, params: int) -> None:
+    graph = lower_any(*make())
+
+    assert flop(graph) == expected
+    assert graph.params == params
+
+
+def test_causal_attention_is_seen_in_llama() -> None:
+    report = wattir.estimate(*llama(layers=2), device="h100_sxm")
+
+    pairs = 512 * 511 // 2  # those above the diagonal
+    assert report.totals["flop"] - report.totals["flop_causal"] == 2 * 2 * 32 * pairs * 2 * 128
+
+
+@pytest.mark.parametrize("make", [bert, lambda **k: llama(seq=64, **k)])
+def test_unrolled_equals_scanned(make: Callable[..., Any]) -> None:
+    scanned, unrolled = lower_any(*make(layers=3)), lower_any(*make(layers=3, scanned=False))
+
+    assert flop(scanned) == flop(unrolled)
+    assert bytes_of(scanned) == bytes_of(unrolled)
+    assert scanned.params == unrolled.params
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_network_is_covered(name: str) -> None:
+    report = wattir.estimate(*NETWORKS[name](), device="h100_sxm")
+
+    assert report.coverage["unknown"] <= 0.01
+    assert report.totals["flop"] > 0
+
+
+def test_mixture_of_experts_counts_active_rows() -> None:
+    rows, d, hidden = 2 * 64 * 2, 1024, 2048  # two experts for each token
+
+    assert flop(lower_any(*moe())) == 2 * (3 * rows * d * hidden + 128 * d * 8)
+
+
+# ---- products and convolutions -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "a", "b"),
+    [
+        ("ij,jk->ik", (3, 5), (5, 7)),
+        ("bij,bjk->bik", (2, 3, 5), (2, 5, 7)),
+        ("bhqd,bkhd->bhqk", (2, 4, 3, 8), (2, 5, 4, 8)),
+        ("abcd,dcef->abef", (2, 3, 4, 5), (5, 4, 6, 7)),
+        ("i,j->ij", (3,), (4,)),
+        ("ij,ij->", (3, 4), (3, 4)),
+    ],
+)
+def test_dot_general_against_einsum(spec: str, a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    graph = lower(lambda x, y: jnp.einsum(spec, x, y), (array(*a), array(*b)))
+
+    letters = spec.partition("->")[0].split(",")
+    sizes = dict(zip("".join(letters), (*a, *b), strict=True))
+    assert flop(graph) == 2 * math.prod(sizes.values())  # one multiply-add for every tuple of indices
+
+
+CONVOLUTIONS = [
+    # layouts, input, kernel, strides, padding, lhs_dilation, rhs_dilation, groups
+    (("NCHW", "OIHW", "NCHW"), (2, 6, 9, 8), (4, 6, 3, 3), (1, 1), "SAME", (1, 1), (1, 1), 1),
+    (("NHWC", "HWIO", "NHWC"), (2, 9, 8, 6), (3, 3, 6, 4), (2, 2), "VALID", (1, 1), (1, 1), 1),
+    (("NHWC", "OIHW", "NCHW"), (2, 9, 8, 6), (4, 3, 3, 2), (1, 1), "VALID", (1, 1), (2, 2), 2),
+    (("CHWN", "IHWO", "NHWC"), (6, 9, 8, 2), (1, 3, 3, 6), (1, 1), "SAME", (1, 1), (1, 1), 6),
+    (("NWC", "WIO", "NWC"), (2, 9, 6), (4, 6, 5), (3,), "VALID", (1,), (1,), 1),
+    (("NDHWC", "DHWIO", "NDHWC"), (1, 4, 5, 6, 2), (2, 2, 2, 2, 3), (1, 1, 1), "SAME", (1, 1, 1), (1, 1, 1), 1),
+    (("NHWC", "HWIO", "NHWC"), (2, 5, 6, 6), (3, 3, 6, 4), (1, 1), ((2, 2), (2, 2)), (2, 2), (1, 1), 1),
+]
+
+
+@pytest.mark.parametrize(("layouts", "x", "w", "strides", "padding", "lhs", "rhs", "groups"), CONVOLUTIONS)
+def test_convolution_against_naive(
+    layouts: Any, x: Any, w: Any, strides: Any, padding: Any, lhs: Any, rhs: Any, groups: int
+) -> None:
+    def run(image: Any, kernel: Any) -> Any:
+        return lax.conv_general_dilated(
+            image, kernel, strides, padding, lhs_dilation=lhs, rhs_dilation=rhs, dimension_numbers=layouts,
+            feature_group_count=groups,
+        )  # fmt: skip
+
+    graph = lower(run, (array(*x), array(*w)))
+
+    size = dict(zip(layouts[1], w, strict=True))
+    taps = math.prod(size[axis] for axis in layouts[1] if axis not in "OI")
+    out = dict(zip(layouts[2], jax.eval_shape(run, array(*x), array(*w)).shape, strict=True))
+    points = math.prod(extent for axis, extent in out.items() if axis not in "NC")
+    if any(step > 1 for step in lhs):  # a transposed one: each input point meets each tap once
+        points = math.prod(extent for axis, extent in zip(layouts[0], x, strict=True) if axis not in "NC")
+    assert flop(graph) == 2 * out["N"] * points * size["O"] * size["I"] * taps
+
+
+# ---- control flow --------------------------------------------------------------------------------------------------
+
+
+def square(x: Any) -> Any:
+    return x @ x
+
+
+ONE = 2 * 16**3  # FLOP of one product
+X = array(16, 16)
+
+
+@pytest.mark.parametrize(
+    ("run", "times"),
+    [
+        (lambda x: lax.fori_loop(0, 5, lambda i, y: square(y), x), 5),
+        (lambda x: lax.while_loop(lambda c: c[0] < 10, lambda c: (c[0] + 3, square(c[1])), (0, x)), 4),
+        (lambda x: lax.while_loop(lambda c: c[0] >= 1, lambda c: (c[0] - 1, square(c[1])), (7, x)), 7),
+        (lambda x: lax.scan(lambda c, _: (square(c), None), x, None, length=6), 6),
+        (lambda x: lax.map(square, jnp.broadcast_to(x, (4, 16, 16))), 4),
+        (lambda x: lax.fori_loop(0, 3, lambda i, y: lax.fori_loop(0, 4, lambda j, z: square(z), y), x), 12),
+        (jax.checkpoint(square), 1),
+        (jax.jit(lambda x: jax.jit(square)(x)), 1),
+        (jax.vmap(lambda row: row * row), 0),
+    ],
+)
+def test_trip_counts(run: Callable[[Any], Any], times: int) -> None:
+    assert flop(lower(run, (X,))) == times * ONE
+
+
+def test_loop_that_ends_on_data_has_a_free_count() -> None:
+    def run(x: Any) -> Any:
+        with jax.named_scope("solver"):
+            return lax.while_loop(lambda y: y.sum() < 10, square, x)
+
+    graph = lower(run, (X,))
+
+    assert flop(graph, **{"trip_count.solver.while": 9}) == 9 * ONE
+    assert flop(lower(run, (X,), trip_counts={"solver.while": 9})) == 9 * ONE
+    with pytest.raises(SizeError, match=r"trip_count\.solver\.while"):
+        wattir.estimate(graph, device="h100_sxm")
+    with pytest.raises(SizeError, match=r"expected one of its open loops: solver.while; did you mean"):
+        lower(run, (X,), trip_counts={"solver.wile": 9})
+
+
+def test_cond_costs_its_dearest_branch_and_says_so() -> None:
+    graph = lower(lambda x: lax.cond(x.sum() > 0, lambda y: square(square(y)), square, x), (X,))
+
+    assert flop(graph) == 2 * ONE
+    assert graph.warnings == ("cond: which branch runs depends on data; the dearest, number 1 of 2, is costed",)
+
+
+def test_custom_rules_are_looked_through() -> None:
+    @jax.custom_vjp
+    def f(x: Any) -> Any:
+        return square(x)
+
+    f.defvjp(lambda x: (square(x), x), lambda saved, g: (g,))
+
+    assert flop(lower(lambda x: f(x), (X,))) == ONE
+
+
+def test_shard_map_counts_one_device_and_its_collectives() -> None:
+    mesh = jax.sharding.AbstractMesh((4,), ("x",))
+    spec = jax.sharding.PartitionSpec
+
+    def run(a: Any, b: Any) -> Any:
+        inner = jax.shard_map(
+            lambda p, q: lax.psum(p @ q, "x"), mesh=mesh, in_specs=(spec(None, "x"), spec("x")), out_specs=spec()
+        )
+        return inner(a, b)
+
+    graph = lower(run, (X, X))
+
+    assert flop(graph) == ONE // 4
+    assert [(op.kind, op.attrs["ranks"]) for op in graph.ops if op.kind == "collective"] == [("collective", 4)]
+
+
+# ---- what becomes of ops -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("run", "kind"),
+    [
+        (lambda x: jnp.argmax(x, -1), "reduction"),
+        (lambda x: jnp.cumsum(x, 0), "pointwise"),
+        (lambda x: jnp.sort(x), "sort"),
+        (lambda x: lax.top_k(x, 3), "sort"),
+        (lambda x: x[jnp.argmax(x, -1)], "gather"),
+        (lambda x: x.at[jnp.argmax(x, -1)].set(0), "scatter"),
+        (lambda x: jnp.fft.rfft(x), "fft"),
+        (lambda x: x + jax.random.normal(jax.random.key(0), x.shape), "random"),
+        (lambda x: lax.reduce_window(x, 0.0, lax.add, (2, 2), (2, 2), "VALID"), "pooling"),
+        (lambda x: jnp.linalg.cholesky(x @ x.T), "unknown"),
+        (lambda x: jnp.pad(x, 3), "copy"),
+        (lambda x: jax.nn.softmax(x), "softmax"),
+        (lambda x: jax.nn.log_softmax(x), "softmax"),
+        (lambda x: jax.nn.softmax(x, axis=0), "softmax"),
+        (lambda x: jax.nn.softmax(x, where=x > 0), "softmax"),
+        (lambda x: jax.nn.standardize(x), "norm"),
+        (lambda x: x * lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-6), "norm"),
+        (lambda x: x / jnp.sqrt((x * x).sum(-1, keepdims=True)), "norm"),
+    ],
+)
+def test_kind_of_op(run: Callable[[Any], Any], kind: str) -> None:
+    assert kind in kinds(lower(run, (X,)))
+
+
+def test_eager_keeps_ops_as_written() -> None:
+    graph = lower(jax.nn.softmax, (X,))
+
+    assert "softmax" not in kinds(graph, "eager")
+    assert kinds(graph, "compiled") == ["softmax"]
+
+
+def test_unknown_op_is_listed() -> None:
+    report = wattir.estimate(lambda x: jnp.linalg.cholesky(x), (X,), device="h100_sxm")
+
+    assert report.coverage["unknown_op_counts"] == {"cholesky": 1}
+    assert any("cholesky has no mapping (1 times)" in line for line in report.warnings)
+
+
+@pytest.mark.parametrize("kv_heads", [8, 2, 1])
+def test_attention_in_its_forms(kv_heads: int) -> None:
+    q, kv = array(2, 16, 8, 32), array(2, 16, kv_heads, 32)
+
+    def by_einsum(q: Any, k: Any, v: Any) -> Any:
+        k, v = (jnp.repeat(y, 8 // kv_heads, axis=2) for y in (k, v))
+        weights = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k) / 5.6)
+        return jnp.einsum("bhqk,bkhd->bqhd", weights, v)
+
+    for run in (by_einsum, jax.nn.dot_product_attention):
+        graph = lower_to_kernels(lower(run, (q, kv, kv)), "compiled")
+        (op,) = (op for op in graph.ops if op.kind == "attention")
+        a = op.attrs
+        assert (a["batch"] * a["heads"], a["q"], a["kv"], a["d"], a["causal"]) == (16, 16, 16, 32, False)
+        assert a["heads"] // a["kv_heads"] == 8 // kv_heads
+        assert flop(graph) == 2 * 16 * 16 * 16 * 64
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        lambda s: jnp.tril(jnp.ones((s, s), bool)),
+        lambda s: jnp.arange(s)[:, None] >= jnp.arange(s)[None, :],
+        lambda s: jnp.where(jnp.arange(s)[:, None] < jnp.arange(s), -1e9, 0.0),
+    ],
+)
+def test_causal_masks_are_seen(mask: Callable[[int], Any]) -> None:
+    def run(q: Any, k: Any, v: Any) -> Any:
+        scores, m = jnp.einsum("bhqd,bhkd->bhqk", q, k), mask(16)
+        scores = jnp.where(m, scores, -1e9) if m.dtype == bool else scores + m
+        return jax.nn.softmax(scores) @ v
+
+    graph = lower_to_kernels(lower(run, (array(2, 4, 16, 8),) * 3), "compiled")
+
+    assert [op.attrs["causal"] for op in graph.ops if op.kind == "attention"] == [True]
+
+
+def test_pallas_kernel_counts_what_its_author_says() -> None:
+    pallas = pytest.importorskip("jax.experimental.pallas")
+
+    def run(x: Any, estimate: Any) -> Any:
+        def kernel(source: Any, target: Any) -> None:
+            target[...] = source[...] * 2
+
+        return pallas.pallas_call(kernel, out_shape=x, cost_estimate=estimate)(x)
+
+    estimate = pallas.CostEstimate(flops=2 * 128**3, transcendentals=7, bytes_accessed=0)
+    told, untold = lower(lambda x: run(x, estimate), (X,)), lower(lambda x: run(x, None), (X,))
+
+    assert flop(told) == 2 * 128**3
+    assert [op.kind for op in untold.ops] == ["unknown"]
+    assert any("cost_estimate" in line for line in untold.warnings)

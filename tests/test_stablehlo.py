@@ -1,0 +1,199 @@
+"""Exported programs: the same totals as their jaxpr, sizes that stay open, and files that are damaged."""
+
+# ruff: noqa: E402, E501  # what is imported late needs jax; MLIR has long lines
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+jax = pytest.importorskip("jax")
+pytest.importorskip("flatbuffers")
+
+from jax import export
+from jax_functions import bert, decode, fourier, graph_network, llama, mlp, recurrent, sampler
+from test_jax import bytes_of, flop, kinds
+
+import wattir
+from wattir.errors import InputError, ModelFileError, SizeError
+from wattir.frontends import lower_any
+from wattir.frontends.jax import mlir_process
+from wattir.ir import Graph
+
+TEXT = """
+module @net {
+  func.func public @main(%arg0: tensor<8x64xf32> loc("x"), %arg1: tensor<64x32xf32> loc("params['w']")) -> tensor<8x32xf32> {
+    %0 = stablehlo.dot_general %arg0, %arg1, contracting_dims = [1] x [0] : (tensor<8x64xf32>, tensor<64x32xf32>) -> tensor<8x32xf32>
+    BODY
+    return %0 : tensor<8x32xf32>
+  }
+}
+"""
+
+
+def exported(make: Callable[..., Any], **sizes: Any) -> Any:
+    model, inputs = make(**sizes)
+    return export.export(jax.jit(model))(*inputs)
+
+
+def text_file(folder: Path, body: str = "", text: str = TEXT) -> str:
+    path = folder / "net.mlir"
+    path.write_text(text.replace("BODY", body))
+    return str(path)
+
+
+SAME_BYTES = (lambda: mlp(), lambda: bert(layers=2), lambda: llama(layers=2, seq=64), fourier, graph_network)
+
+
+@pytest.mark.parametrize("make", [*SAME_BYTES, recurrent, sampler, lambda: decode(layers=2)])
+def test_export_has_the_totals_of_the_jaxpr(make: Callable[[], Any]) -> None:
+    direct, read = lower_any(*make()), lower_any(exported(make))
+
+    assert flop(read) == flop(direct)
+    assert read.params == direct.params
+    assert kinds(read).count("attention") == kinds(direct).count("attention")
+    if make in SAME_BYTES:
+        assert bytes_of(read) == pytest.approx(bytes_of(direct), rel=0.02)
+
+
+@pytest.mark.parametrize("ending", ["jaxexport", "mlir", "mlirbc"])
+def test_every_form_of_a_program_reads_the_same(ending: str, tmp_path: Path) -> None:
+    program = exported(mlp)
+    path = tmp_path / f"net.{ending}"
+    forms: dict[str, Callable[[], Any]] = {
+        "jaxexport": program.serialize,
+        "mlir": lambda: program.mlir_module().encode(),
+        "mlirbc": lambda: program.mlir_module_serialized,
+    }
+    path.write_bytes(forms[ending]())
+
+    report = wattir.estimate(str(path), device="h100_sxm")
+
+    assert report.totals["flop"] == 3 * 2 * 8 * 512 * 512
+    assert report.totals["params"] == 3 * (512 * 512 + 512)
+
+
+@pytest.mark.parametrize("make", [mlp, lambda batch: bert(batch=batch, layers=1)])
+def test_open_sizes_stay_free(make: Callable[..., Any]) -> None:
+    (batch,) = export.symbolic_shape("batch")
+    free, bound = lower_any(exported(make, batch=batch)), lower_any(*make(batch=4))
+
+    assert set(free.sizes) == {"batch"}
+    assert flop(free, batch=4) == flop(bound)
+
+
+def test_open_sizes_without_names_get_the_callers(tmp_path: Path) -> None:
+    text = TEXT.replace("8x", "?x")
+    path = text_file(tmp_path, text=text)
+
+    assert flop(lower_any(path), x_0=5) == 2 * 5 * 64 * 32
+    assert flop(lower_any(path, {"x": ("rows", 64)}), rows=5) == 2 * 5 * 64 * 32
+    assert flop(lower_any(path, {"x": (6, 64)})) == 2 * 6 * 64 * 32
+    with pytest.raises(SizeError, match="sizes for 'y'; expected one of its inputs: x"):
+        lower_any(path, {"y": (6, 64)})
+
+
+def test_while_without_a_counter_has_a_free_count(tmp_path: Path) -> None:
+    loop = """%1 = stablehlo.while(%i = %arg0) : tensor<8x64xf32>
+      cond {
+        %c = stablehlo.constant dense<true> : tensor<i1>
+        %d = stablehlo.not %c : tensor<i1>
+        %e = stablehlo.custom_call @check(%i) : (tensor<8x64xf32>) -> tensor<i1>
+        stablehlo.return %e : tensor<i1>
+      } do {
+        %b = stablehlo.add %i, %i : tensor<8x64xf32>
+        stablehlo.return %b : tensor<8x64xf32>
+      }"""
+    graph = lower_any(text_file(tmp_path, loop))
+
+    assert set(graph.sizes) == {"trip_count.while"}
+
+
+def test_custom_calls_known_and_unknown(tmp_path: Path) -> None:
+    attention = """
+    %q = stablehlo.constant dense<0.0> : tensor<2x16x4x32xf16>
+    %r = stablehlo.custom_call @make() : () -> tensor<2x16x4x32xf16>
+    %1:2 = stablehlo.custom_call @__cudnn$fmhaSoftmax(%r, %r, %r) : (tensor<2x16x4x32xf16>, tensor<2x16x4x32xf16>, tensor<2x16x4x32xf16>) -> (tensor<2x16x4x32xf16>, tensor<0xui8>)
+    %2 = stablehlo.custom_call @mine(%1#0) {has_side_effect = true} : (tensor<2x16x4x32xf16>) -> tensor<8xf32>"""
+    graph = lower_any(text_file(tmp_path, attention))
+
+    assert flop(graph) == 2 * 8 * 64 * 32 + 2 * 2 * 4 * 16 * 16 * 64
+    assert [op.source for op in graph.ops if op.kind == "unknown"] == [
+        "custom_call:make", "custom_call:mine"
+    ]  # fmt: skip
+    assert any("custom_call:mine has no mapping" in line for line in graph.warnings)
+
+
+# ---- huge and damaged files ----------------------------------------------------------------------------------------
+
+
+def test_huge_constants_are_stepped_over(tmp_path: Path) -> None:
+    digits = "3F800000" * (1 << 20)
+    body = f"""%c = stablehlo.constant dense<"0x{digits}"> : tensor<32x32768xf32>
+    %1 = stablehlo.dot_general %0, %c, contracting_dims = [1] x [0] : (tensor<8x32xf32>, tensor<32x32768xf32>) -> tensor<8x32768xf32>
+    %2 = stablehlo.custom_call @mine(%1) {{has_side_effect = true}} : (tensor<8x32768xf32>) -> tensor<8xf32>"""
+    path = text_file(tmp_path, body)
+    with open(path, "rb") as file:
+        light = mlir_process.light_text(file, Path(path).stat().st_size)
+
+    assert len(light) < 2000
+    assert "dense_resource<__elided__> : tensor<32x32768xf32>" in light
+    graph = lower_any(path)
+    assert flop(graph) == 2 * 8 * 32 * (64 + 32768)
+    assert graph.params == 32 * (64 + 32768)  # the constant is a parameter
+
+
+DAMAGED = [
+    ("mlir", b""), ("mlir", b"not a module"), ("mlir", b"func.func @main() { nonsense }"), ("mlirbc", b"ML\xefR"),
+    ("mlirbc", b"ML\xefR" + bytes(200)), ("jaxexport", b""), ("jaxexport", bytes(500)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ending", "content"), DAMAGED)
+def test_what_is_no_program_is_refused(ending: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"net.{ending}"
+    path.write_bytes(content)
+
+    with pytest.raises(ModelFileError, match="expected"):
+        lower_any(str(path))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_damaged_bytecode_never_ends_the_interpreter(seed: int, tmp_path: Path) -> None:
+    chance = random.Random(seed)
+    data = bytearray(exported(mlp).mlir_module_serialized)
+    if seed % 2:
+        del data[chance.randrange(10, len(data)) :]
+    for _ in range(1 + seed):
+        data[chance.randrange(len(data))] = chance.randrange(256)
+    path = tmp_path / "net.mlirbc"
+    path.write_bytes(bytes(data))
+
+    try:
+        assert isinstance(lower_any(str(path)), Graph)
+    except InputError as error:
+        assert "\n" not in str(error)
+
+
+def test_parser_that_aborts_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "abort.py"
+    script.write_text("import os\nos.abort()\n")
+    monkeypatch.setattr(mlir_process, "__file__", str(script))
+
+    with pytest.raises(ModelFileError, match="the MLIR parser stopped with signal 6"):
+        lower_any(text_file(tmp_path))
+
+
+def test_command_line_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from wattir.cli import main
+
+    path = tmp_path / "net.mlirbc"
+    path.write_bytes(b"ML\xefR" + bytes(100))
+
+    assert main(["estimate", str(path), "--hw", "h100_sxm"]) == 2
+    assert "not a StableHLO program" in capsys.readouterr().err
+    assert main(["estimate", text_file(tmp_path), "--hw", "h100_sxm"]) == 0
