@@ -66,7 +66,7 @@ def covered(folder: str, models: tuple[str, ...] = (FOLDER,)) -> Networks:
     kept = table[has].reset_index(drop=True)
     tables = [work for work in works if work is not None]
     host_ops = [
-        float(sum(w.times * w.launches for w in work)) if mode in HOSTED else 0.0
+        float(evaluate(sum((w.times * w.launches for w in work), start=0), {})) if mode in HOSTED else 0.0
         for work, mode in zip(tables, kept["mode"], strict=True)
     ]
     rows = network_rows(
