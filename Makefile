@@ -28,10 +28,11 @@ format: $(VENV)/.installed
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-# torch is named so that pip never takes a build with CUDA
+# torch is named so that pip never takes a build with CUDA, and what depends on torchvision comes without its wishes
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --editable ".[test]" "torch==2.13.0"
+	$(VENV)/bin/python -m pip install --quiet --no-deps "torchvision==0.28.0" timm
 	touch $@
 
 $(DEMO)/.installed: pyproject.toml $(shell find wattir frontends backends -name '*.py' -o -name '*.toml' -o -name '*.wattir')

@@ -161,6 +161,16 @@ def test_a_file_that_is_absent_is_refused():
         load_device("nowhere.toml")
 
 
+def test_kinds_of_kernel_without_rows_come_from_a_relative_and_say_so():
+    h100, h200 = load_device("h100_sxm"), load_device("h200_sxm")
+
+    assert h100.family("conv3x3", "tf32") == (h200.family("conv3x3", "tf32")[0], False)
+    own, measured = h100.family("matmul", "bf16")
+    assert measured and own != h200.family("matmul", "bf16")[0]
+    a30 = load_device("a30")  # its own norms speak for its softmax
+    assert a30.family("softmax", "fp32")[0] == a30.family("norm", "fp32")[0]
+
+
 def test_machines_that_borrow_in_a_circle_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "wattir.device._load", lambda name: device_from_text(borrower(name, other[name]), f"{name}.toml")

@@ -133,8 +133,8 @@ class Lowering:
         return self.trip_counts.get(name)
 
     def _unknown(self, node: Node) -> None:
-        """Bytes, and a warning; a Python function without tensors (bookkeeping of a traced pass) is nothing."""
-        if not node.outs and node.namespace == "python":
+        """Bytes, and a warning; torch's own calls that give no tensor (numbers, checks, bookkeeping) are nothing."""
+        if not node.outs and node.namespace in ("aten", "python", "prim", "prims"):
             return
         self.unknown[node.source] = self.unknown.get(node.source, 0) + 1
         node.emit("unknown")

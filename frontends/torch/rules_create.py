@@ -10,7 +10,7 @@ FILLED = ("zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "new_
           "fill", "zero", "scalar_tensor", "eye", "fill_diagonal", "tensor", "one_hot",
           "_new_zeros_with_same_feature_meta")  # fmt: skip
 COUNTED = ("arange", "range", "linspace", "logspace", "tril_indices", "triu_indices", "fft_fftfreq", "fft_rfftfreq",
-           "cartesian_prod", "combinations")  # fmt: skip
+           "cartesian_prod", "combinations", "_dim_arange")  # fmt: skip
 WINDOWS = ("hann_window", "hamming_window", "blackman_window", "bartlett_window", "kaiser_window")
 RANDOM = {
     "rand": "uniform", "rand_like": "uniform", "randn": "normal", "randn_like": "normal", "randint": "uniform",

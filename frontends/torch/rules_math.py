@@ -51,6 +51,8 @@ POINTWISE: dict[str, tuple[int, int]] = {
     "arccosh": (3, 2), "bucketize": (8, 0), "searchsorted": (8, 0), "mse_loss": (2, 0), "l1_loss": (2, 0),
     "smooth_l1_loss": (4, 0), "huber_loss": (4, 0), "binary_cross_entropy": (4, 2), "kl_div": (3, 1),
     "binary_cross_entropy_with_logits": (4, 2), "soft_margin_loss": (2, 2),
+    "log_sigmoid_forward": (1, 2), "modf": (1, 0), "lcm": (10, 0),
+    "fake_quantize_per_channel_affine_cachemask": (5, 0), "fake_quantize_per_tensor_affine_cachemask": (5, 0),
 }  # fmt: skip
 """bucketize and searchsorted: a binary search, of 8 comparisons where the table's length is small."""
 

@@ -71,6 +71,25 @@ def mkldnn_layer(node: Node) -> None:
               hidden=hidden, directions=1)  # fmt: skip
 
 
+@rule("_cudnn_rnn")
+def cudnn_rnn(node: Node) -> None:
+    """All layers at once: x, weights, how many for one layer, buffer, hx, cx, mode, hidden, projected, layers, .."""
+    x, hidden, layers = node.tensor(0), node.arg(7, "hidden_size"), int(node.arg(9, "num_layers", 1))
+    function = {2: "lstm", 3: "gru"}.get(node.arg(6, "mode", 2), "rnn")
+    directions = 2 if node.arg(13, "bidirectional", False) else 1
+    steps, batch = (x.shape[1], x.shape[0]) if node.arg(10, "batch_first", False) else (x.shape[0], x.shape[1])
+    weights, per_layer = node.tensors(1), int(node.arg(2, "weight_stride0", 4)) * directions
+    for layer in range(layers):
+        shape = (*x.shape[:-1], hidden * directions)
+        made = node.out if layer == layers - 1 else node.inner(f"layer_{layer}", shape, x.dtype)
+        ins = [x, *weights[layer * per_layer : (layer + 1) * per_layer]]
+        node.emit("recurrent", ins=ins, outs=(made,), function=function, steps=steps, batch=batch, input=x.shape[-1],
+                  hidden=hidden, directions=directions)  # fmt: skip
+        x = made if isinstance(made, Value) else x
+    if node.outs[1:]:
+        node.emit("view", ins=(), outs=node.outs[1:], function="empty")
+
+
 @rule("_thnn_fused_lstm_cell", "_thnn_fused_gru_cell")
 def fused_cell(node: Node) -> None:
     """The gates of one step, once the products are done."""
