@@ -12,7 +12,7 @@ A rule is registered under the operator's name without overload and without the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -135,8 +135,8 @@ class Node:
         self,
         kind: str,
         *,
-        ins: tuple[Value | None, ...] | list[Value] | None = None,
-        outs: tuple[TensorRef | Value, ...] | list[TensorRef] | None = None,
+        ins: Sequence[Value | None] | None = None,
+        outs: Sequence[TensorRef | Value] | None = None,
         times: Size | None = None,
         **attrs: Any,
     ) -> None:
