@@ -105,6 +105,18 @@ def test_waiting_for_the_host_is_a_layer_of_its_own():
         assert sum(getattr(layer, name) for layer in report.layers) == pytest.approx(report.totals[name], rel=1e-12)
 
 
+def test_layers_fold_into_modules_and_nothing_is_lost():
+    report = wattir.estimate("resnet50", device=MADE_UP)
+    stages = report.folded(1)
+
+    assert [layer.name for layer in stages.layers[-4:]] == ["layer3", "layer4", "avgpool/ReduceMean", "fc/Gemm"]
+    assert len(report.folded(2).layers) > len(stages.layers)
+    assert report.folded(0) == report.folded(9) == report
+    for name in ("energy_j", "time_s", "flop", "bytes"):
+        whole = sum(getattr(layer, name) for layer in report.layers)
+        assert sum(getattr(layer, name) for layer in stages.layers) == pytest.approx(whole, rel=1e-12)
+
+
 def test_the_json_object_has_the_promised_keys(model):
     found = model.report(seq=8, past=8).to_dict()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wattir import __version__
@@ -82,9 +83,38 @@ class Report:
             "warnings": list(self.warnings),
         }
 
+    def folded(self, depth: int) -> Report:
+        """The same report with the layers of each module summed: one layer for each path of `depth` parts.
+
+        The parts of a path stand between dots and slashes. A folded layer has the kind, roof and origin of its dearest
+        member's, and is known if all of its members are.
+        """
+        groups: dict[str, list[Layer]] = {}
+        for layer in self.layers:
+            groups.setdefault(module_of(layer.name, depth), []).append(layer)
+        return replace(self, layers=tuple(_sum(name, members) for name, members in groups.items()))
+
     def to_json(self) -> str:
         """`to_dict` as text."""
         return json.dumps(self.to_dict(), indent=2)
+
+
+def module_of(path: str, depth: int) -> str:
+    """The first `depth` parts of a module path: ``layer1.0.conv1/Conv`` at depth 2 is ``layer1.0``."""
+    ends = [found.start() for found in re.finditer(r"[./]", path)]
+    return path[: ends[depth - 1]] if 0 < depth <= len(ends) else path
+
+
+def _sum(name: str, members: list[Layer]) -> Layer:
+    if len(members) == 1:
+        return members[0]
+    dearest = max(members, key=lambda layer: layer.energy_j)
+    totals = {
+        field: sum(getattr(layer, field) for layer in members) for field in ("energy_j", "time_s", "flop", "bytes")
+    }
+    known = all(layer.known for layer in members)
+    source = f"{len(members)} layers"
+    return replace(dearest, name=name, source_op=source, times=1, known=known, **totals)
 
 
 def make_report(model: CostModel, sizes: dict[str, int]) -> Report:

@@ -50,6 +50,14 @@ def add_sizes(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_depth(parser: ArgumentParser) -> None:
+    """How far layers are summed into the modules they belong to."""
+    parser.add_argument(
+        "--depth", metavar="N", type=whole_number, default=0,
+        help="sum the layers of each module, by the first N parts of its path (default: every layer)",
+    )  # fmt: skip
+
+
 def machines(text: str) -> tuple[str, ...]:
     """``h100_sxm,a100_pcie`` as ids, each once."""
     ids = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from wattir.cli.arguments import add_machine, add_model, add_sizes, whole_number
+from wattir.cli.arguments import add_depth, add_machine, add_model, add_sizes, whole_number
 from wattir.cli.progress import progress
 from wattir.errors import CheckFailed
 from wattir.writing import write_whole
@@ -34,6 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="fail (exit code 1) where any op has no cost rule")
     parser.add_argument("--json", action="store_true", help="print JSON in SI units; a list for several machines")
     parser.add_argument("--csv", metavar="PATH", help="write one row a layer to this file, in SI units")
+    add_depth(parser)
     parser.add_argument("--top", metavar="N", type=whole_number, default=10, help="dearest layers shown (default 10)")
 
 
@@ -47,13 +48,13 @@ def run(arguments: Namespace) -> int:
         for estimate in found:
             refuse_unknown(estimate.report)
     if arguments.csv is not None:
-        _write_csv(arguments.csv, found)
+        _write_csv(arguments.csv, found, arguments.depth)
     if arguments.json:
         _print_json(found)
     else:
         from wattir.cli.estimate_view import show_estimates
 
-        show_estimates(found, arguments.top)
+        show_estimates(found, arguments.top, arguments.depth)
     return 0
 
 
@@ -67,10 +68,10 @@ def refuse_unknown(report: Report) -> None:
         raise CheckFailed(f"{report.model}: --strict: {found}; expected none; without --strict they cost their bytes")
 
 
-def _write_csv(path: str, found: tuple[Estimate, ...]) -> None:
+def _write_csv(path: str, found: tuple[Estimate, ...], depth: int) -> None:
     from wattir.cli.layer_csv import layer_csv
 
-    write_whole(path, layer_csv(estimate.report for estimate in found))
+    write_whole(path, layer_csv(estimate.report.folded(depth) for estimate in found))
 
 
 def _print_json(found: tuple[Estimate, ...]) -> None:

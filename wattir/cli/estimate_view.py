@@ -29,13 +29,13 @@ SCOPES = {
 """What a machine's joules cover, in words."""
 
 
-def show_estimates(estimates: tuple[Estimate, ...], top: int) -> None:
+def show_estimates(estimates: tuple[Estimate, ...], top: int, depth: int = 0) -> None:
     """Prints everything."""
     console = make_console()
     if len(estimates) > 1:
         _show_comparison(console, estimates)
     for estimate in estimates:
-        _show(console, estimate, top)
+        _show(console, estimate, top, depth)
 
 
 def _show_comparison(console: Console, estimates: tuple[Estimate, ...]) -> None:
@@ -60,7 +60,7 @@ def _origin(estimate: Estimate) -> str:
     return ", ".join(f"{percent(shares[origin])} {origin}" for origin in ORIGINS if shares[origin])
 
 
-def _show(console: Console, estimate: Estimate, top: int) -> None:
+def _show(console: Console, estimate: Estimate, top: int, depth: int) -> None:
     report, device = estimate.report, estimate.model.device
     console.print(Text.assemble((clean(report.model).plain, "bold"), " on ", (f"{device.name} ({device.id})", "bold")))
     console.print(_totals(estimate))
@@ -68,8 +68,9 @@ def _show(console: Console, estimate: Estimate, top: int) -> None:
     console.print()
     _show_kinds(console, report)
     if top:
-        title = f"Dearest layers ({min(top, len(report.layers))} of {len(report.layers)})"
-        dearest = sorted(report.layers, key=lambda layer: -layer.energy_j)[:top]
+        layers = report.folded(depth).layers
+        title = f"Dearest {'modules' if depth else 'layers'} ({min(top, len(layers))} of {len(layers)})"
+        dearest = sorted(layers, key=lambda layer: -layer.energy_j)[:top]
         _show_layers(console, title, dearest, report.totals["energy_j"])
 
 
@@ -208,13 +209,13 @@ def _show_layers(console: Console, title: str, layers: Iterable[Layer], whole_j:
     sheet.show()
 
 
-def show_layers(estimate: Estimate) -> None:
-    """All layers in the order they run."""
+def show_layers(estimate: Estimate, depth: int = 0) -> None:
+    """All layers in the order they run, or the modules they make up."""
     report = estimate.report
     title = f"{clean(report.model).plain} on {estimate.model.device.id}, {report.runtime}, {_sizes(report)}"
     console = make_console()
-    _show_layers(console, title, report.layers, report.totals["energy_j"])
-    console.print(
-        f"{len(report.layers)} layers, {energy_text(report.totals)}, {prefixed(report.totals['time_s'], 's')}"
-    )
+    layers = report.folded(depth).layers
+    _show_layers(console, title, layers, report.totals["energy_j"])
+    count = f"{len(layers)} {'modules' if depth else 'layers'}"
+    console.print(f"{count}, {energy_text(report.totals)}, {prefixed(report.totals['time_s'], 's')}")
     _show_warnings(console, estimate)

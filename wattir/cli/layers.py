@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from wattir.cli.arguments import add_machine, add_model, add_sizes
+from wattir.cli.arguments import add_depth, add_machine, add_model, add_sizes
 from wattir.cli.progress import progress
 from wattir.writing import write_whole
 
@@ -12,6 +12,7 @@ HELP = "every layer of a model on one machine"
 EXAMPLES = """\
 examples:
   wattir layers resnet50 --hw h100_sxm
+  wattir layers resnet50 --hw h100_sxm --depth 1
   wattir layers model.onnx --hw a100_pcie --batch-size 8 --csv layers.csv
 """
 
@@ -21,6 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
     add_machine(parser, several=False)
     add_sizes(parser)
+    add_depth(parser)
     parser.add_argument("--csv", metavar="PATH", help="write the table to this file instead, in SI units")
 
 
@@ -34,10 +36,11 @@ def run(arguments: Namespace) -> int:
     with progress(f"estimating {arguments.model}"):
         (estimate,) = make_estimates(arguments)
     if arguments.csv is not None:
-        write_whole(arguments.csv, layer_csv([estimate.report]))
-        print(f"{arguments.csv}: {len(estimate.report.layers)} layers")
+        report = estimate.report.folded(arguments.depth)
+        write_whole(arguments.csv, layer_csv([report]))
+        print(f"{arguments.csv}: {len(report.layers)} layers")
         return 0
     from wattir.cli.estimate_view import show_layers
 
-    show_layers(estimate)
+    show_layers(estimate, arguments.depth)
     return 0
