@@ -83,11 +83,11 @@ def test_agrees_with_pytorch(ours: Any, theirs: Any, shape: tuple[int, ...]) -> 
     assert bytes_of(here) == pytest.approx(bytes_of(there), rel=0.02)
 
 
-PACKED = 12 * 4 * 197 * 768 * 4
-"""torchvision packs q, k and v in one product and takes them apart: 4 more passes over [197, 768] in each layer."""
+THRICE = 12 * 2 * 197 * 768 * 4
+"""torchvision packs q, k and v in one product, which reads [197, 768] once in each of 12 layers; flax has three."""
 
 
-@pytest.mark.parametrize(("ours", "name", "more"), [(resnet, "resnet50", 0), (vit_nnx, "vit_b_16", PACKED)])
+@pytest.mark.parametrize(("ours", "name", "more"), [(resnet, "resnet50", 0), (vit_nnx, "vit_b_16", THRICE)])
 def test_agrees_with_onnx(ours: Any, name: str, more: int) -> None:
     """The built-in models are ONNX exports of torchvision's."""
     here, there = lower_any(*ours()), load_model(name)
@@ -95,4 +95,4 @@ def test_agrees_with_onnx(ours: Any, name: str, more: int) -> None:
 
     assert flop(here) == flop(there, **sizes)
     assert here.params == there.params
-    assert bytes_of(here) + more == pytest.approx(bytes_of(there, **sizes), rel=0.02)
+    assert bytes_of(here) - more == pytest.approx(bytes_of(there, **sizes), rel=0.001)

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
 
-from wattir.dims import Size, product
+from wattir.dims import Size
 from wattir.frontends.torch.inputs import Inputs
 from wattir.frontends.torch.naming import call_names, dim_names
 from wattir.frontends.torch.program import DTYPES, Argument, Call, Program, TensorRef
 from wattir.frontends.torch.shapes import FreeDims
 from wattir.frontends.torch.symbols import size_of
+from wattir.frontends.torch.unbacked import bound_warning, most_of
 
-_BOUNDED = {
-    "aten.nonzero", "aten.nonzero_numpy", "aten.argwhere", "aten.where", "aten.masked_select", "aten._unique",
-    "aten._unique2", "aten.unique_consecutive", "torchvision.nms",
-}  # fmt: skip
 _ROLES = {"PARAMETER": "weight", "BUFFER": "constant", "CONSTANT_TENSOR": "constant"}
 
 
@@ -162,7 +160,7 @@ class _Reader:
         args = tuple(self._argument(arg, values) for arg in node.args)
         kwargs = {name: self._argument(arg, values) for name, arg in node.kwargs.items()}
         self._bound(node, target, args)
-        outs = self._outs(node.name, value)
+        outs = self._outs(node.name, value) if value is not None else self._rewritten(node, values)
         values[node.name] = outs
         refs = tuple(out if isinstance(out, TensorRef) else None for out in _flat((outs,)))
         found.append((module_path(node), target, args, kwargs, refs))
@@ -170,11 +168,20 @@ class _Reader:
     def _bound(self, node: Any, target: str, args: tuple[Argument, ...]) -> None:
         """A size that depends on data is bounded by its maximum, where the operator tells."""
         fresh = node.meta.get("unbacked_bindings")
-        if not fresh or target.rpartition(".")[0] not in _BOUNDED or not isinstance(args[0], TensorRef):
+        most = most_of(target, args[0].shape) if fresh and args and isinstance(args[0], TensorRef) else None
+        if most is None:
             return
-        shape = args[0].shape
-        self.warnings.append(f"how much {target.split('.')[1]} gives depends on data; bounded by its maximum")
-        self.names |= {str(name): shape[0] if target.startswith("torchvision") else product(shape) for name in fresh}
+        self.warnings.append(bound_warning(target))
+        self.names |= dict.fromkeys(map(str, fresh), most)
+
+    def _rewritten(self, node: Any, values: dict[str, Any]) -> Any:
+        """Where a call gives nothing: new names for the tensors that it writes into."""
+        made = {}
+        for arg in written(node.target, node.args, node.kwargs):
+            if isinstance(arg, torch.fx.Node) and isinstance(before := values.get(arg.name), TensorRef):
+                made[arg.name] = replace(before, name=f"{node.name}.{len(made)}")
+        values |= made
+        return tuple(made.values()) or None
 
     def _outs(self, name: str, value: Any) -> Any:
         if isinstance(value, torch.Tensor):
@@ -256,6 +263,14 @@ def target_name(target: Any) -> str:
     if isinstance(target, torch._ops.HigherOrderOperator):
         return f"higher_order.{target.__name__}"
     return f"python.{getattr(target, '__name__', str(target))}"
+
+
+def written(target: Any, args: Any, kwargs: Mapping[str, Any]) -> list[Any]:
+    """The arguments that a custom operator writes into; torch's own say so by what they give."""
+    if not isinstance(target, torch._ops.OpOverload) or target.namespace in ("aten", "prim", "prims"):
+        return []
+    given = {spec.name: arg for spec, arg in zip(target._schema.arguments, args, strict=False)} | dict(kwargs)
+    return [given[spec.name] for spec in target._schema.arguments if spec.is_write and given.get(spec.name) is not None]
 
 
 def module_path(node: Any) -> str:

@@ -61,7 +61,8 @@ def _traced(module: torch.nn.Module, inputs: Inputs, reason: str) -> Program:
         expected = "a forward pass that runs on these inputs without the tensors' contents"
         raise UnsupportedError(f"{type(module).__name__}: {found}; expected {expected}") from error
     line = f"torch.export failed ({reason}); the operators of one traced pass are counted"
-    return replace(program, warnings=(line, *program.warnings))
+    fixed = [f"free dims of input {name} are fixed at its example's sizes by the trace" for name in inputs.dims]
+    return replace(program, warnings=(line, *fixed, *program.warnings))
 
 
 def _first_line(error: BaseException) -> str:

@@ -76,10 +76,11 @@ def selective_scan(node: Node) -> None:
     emit_scan(node, u.shape[2], u.shape[0] * u.shape[1] * a.shape[-1], 6)
 
 
+@rule("_causal_conv1d_fwd_cpp", space="DaoAILab")
 @rule("causal_conv1d_fwd", "causal_conv1d_fn", "causal_conv1d_cpp", space="causal_conv1d")
 def causal_conv(node: Node) -> None:
     """Depthwise over x [b, d, l] by weight [d, width]."""
     x, weight = node.tensor(0), node.tensor(1)
     channels, width = weight.shape
-    node.emit("conv", batch=x.shape[0], c_in=channels, c_out=channels, groups=channels, kernel=(width,),
-              in_spatial=(x.shape[2],), out_spatial=(x.shape[2],))  # fmt: skip
+    node.emit("conv", ins=(x, weight, node.value(2)), batch=x.shape[0], c_in=channels, c_out=channels, groups=channels,
+              kernel=(width,), in_spatial=(x.shape[2],), out_spatial=(x.shape[2],))  # fmt: skip

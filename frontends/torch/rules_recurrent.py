@@ -27,7 +27,8 @@ def _layers(node: Node, function: str) -> None:
         weights = params[layer * per_layer : (layer + 1) * per_layer]
         last = layer == layers - 1
         made = node.out if last else node.inner(f"layer_{layer}", (*x.shape[:-1], projected * directions), x.dtype)
-        node.emit("recurrent", ins=[x, *weights, *states], outs=(made,), function=function, steps=steps, batch=batch,
+        held = states if layer == 0 else []  # each layer has its part of them: all are read once
+        node.emit("recurrent", ins=[x, *weights, *held], outs=(made,), function=function, steps=steps, batch=batch,
                   input=x.shape[-1], hidden=hidden if function != "lstm" else weights[0].shape[0] // 4,
                   directions=directions)  # fmt: skip
         if isinstance(made, Value):
@@ -73,16 +74,21 @@ def mkldnn_layer(node: Node) -> None:
 
 @rule("_cudnn_rnn")
 def cudnn_rnn(node: Node) -> None:
-    """All layers at once: x, weights, how many for one layer, buffer, hx, cx, mode, hidden, projected, layers, .."""
+    """All layers at once: x, weights, how many for one layer, buffer, hx, cx, mode, hidden, projected, layers, ..
+
+    Packed rows [sum of lengths, input] are steps of one row."""
     x, hidden, layers = node.tensor(0), node.arg(7, "hidden_size"), int(node.arg(9, "num_layers", 1))
     function = {2: "lstm", 3: "gru"}.get(node.arg(6, "mode", 2), "rnn")
     directions = 2 if node.arg(13, "bidirectional", False) else 1
     steps, batch = (x.shape[1], x.shape[0]) if node.arg(10, "batch_first", False) else (x.shape[0], x.shape[1])
+    if x.rank == 2:
+        steps, batch = x.shape[0], 1
+    states = [state for state in (node.value(4), node.value(5)) if state is not None]
     weights, per_layer = node.tensors(1), int(node.arg(2, "weight_stride0", 4)) * directions
     for layer in range(layers):
-        shape = (*x.shape[:-1], hidden * directions)
+        shape = (*x.shape[:-1], node.out.shape[-1])
         made = node.out if layer == layers - 1 else node.inner(f"layer_{layer}", shape, x.dtype)
-        ins = [x, *weights[layer * per_layer : (layer + 1) * per_layer]]
+        ins = [x, *weights[layer * per_layer : (layer + 1) * per_layer], *(states if layer == 0 else [])]
         node.emit("recurrent", ins=ins, outs=(made,), function=function, steps=steps, batch=batch, input=x.shape[-1],
                   hidden=hidden, directions=directions)  # fmt: skip
         x = made if isinstance(made, Value) else x

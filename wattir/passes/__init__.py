@@ -13,7 +13,14 @@ from wattir.passes.attention import recognise_attention
 from wattir.passes.batch_norm import fold_batch_norm
 from wattir.passes.cache import append_in_place, mark_caches
 from wattir.passes.fuse import fuse
-from wattir.passes.layout import drop_dead, drop_views, fold_transposes
+from wattir.passes.layout import (
+    drop_dead,
+    drop_views,
+    fold_reordering,
+    fold_transposes,
+    join_parts,
+    read_through_parts,
+)
 from wattir.passes.linear import join_bias, split_conv_bias
 from wattir.passes.norms import recognise_norms
 from wattir.passes.orient import orient_products
@@ -28,19 +35,23 @@ CANONICAL: tuple[Pass, ...] = (drop_dead, drop_views, mark_caches, fold_transpos
 RUNTIMES: dict[str, tuple[Pass, ...]] = {
     "eager": (join_bias, split_conv_bias, drop_dead),
     "compiled": (
+        read_through_parts,
+        fold_reordering,
         recognise_softmax,
         recognise_norms,
         recognise_rotary,
+        join_parts,
         orient_products,
         recognise_attention,
+        drop_dead,
         append_in_place,
         fold_batch_norm,
         fuse,
         drop_dead,
     ),
 }
-"""eager: one kernel per framework op; biases as PyTorch adds them. compiled: attention fused, caches written in place,
-batch norms folded into convolutions, pointwise ops and reductions fused into their neighbours."""
+"""eager: one kernel per framework op; biases as PyTorch adds them. compiled: parts read in place, attention fused,
+caches written in place, batch norms folded into convolutions, pointwise ops and reductions fused into neighbours."""
 
 
 def lower_to_kernels(graph: Graph, runtime: str) -> Graph:

@@ -100,7 +100,7 @@ def _one_reader(graph: Graph, name: str) -> list[Op | None]:
 def _fused(graph: Graph, match: _Match) -> Op:
     a, b = match.scores.attrs, match.mix.attrs
     batch, heads, shared = _heads(graph, match)
-    q, k, v = match.scores.ins[0], match.scores.ins[1], match.mix.ins[1]
+    q, k, v = _before_scaling(graph, match.scores.ins[0]), match.scores.ins[1], match.mix.ins[1]
     key, value = _before_expansion(graph, k), _before_expansion(graph, v)
     kv_heads = _kv_heads(graph, key, k, heads) if shared == 1 else heads // shared
     inner = {name for op in match.chain for name in op.outs} | set(match.scores.outs) | set(match.softmax.outs)
@@ -167,15 +167,24 @@ def _before_expansion(graph: Graph, name: str) -> str:
     return name
 
 
+def _before_scaling(graph: Graph, name: str) -> str:
+    """The tensor behind copies and scaling of queries, which have as many heads throughout."""
+    source = _before_expansion(graph, name)
+    return source if graph.tensors[source].elements == graph.tensors[name].elements else name
+
+
 def _moves(op: Op) -> bool:
-    return op.kind == "copy" and op.attrs["function"] in ("expand", "transpose", "tile")
+    return op.kind == "copy" and op.attrs["function"] in _MOVES
+
+
+_MOVES = ("expand", "transpose", "tile", "reshape", "contiguous", "clone")
 
 
 def _scales(graph: Graph, op: Op) -> bool:
-    """Whether an op multiplies by one number: half of the scale of scores, which some exporters put on the keys."""
-    if op.kind != "pointwise" or op.attrs["function"] not in ("mul", "div") or len(op.ins) != 2:
+    """Whether an op multiplies by one number, which may be written in the op: the scale of scores, or its root."""
+    if op.kind != "pointwise" or op.attrs["function"] not in ("mul", "div") or len(op.ins) > 2:
         return False
-    return graph.tensors[op.ins[1]].elements == 1
+    return all(graph.tensors[name].elements == 1 for name in op.ins[1:])
 
 
 def _kv_heads(graph: Graph, key: str, expanded: str, heads: Size) -> Size:
