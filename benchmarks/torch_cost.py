@@ -3,9 +3,9 @@
     python benchmarks/torch_cost.py [NAME ...]
 
 Each network is measured in a process of its own: `torch.export.export` alone, then wattir's whole lowering (export
-included), best of three after one more; on the tracing path, FlopCounterMode and wattir's trace with its lowering. Memory is the
-process's peak after one lowering, less its peak after the import of torch and the network's making; exporting alone is
-the second figure. Goals: export ratio at most 1.3, tracing ratio at most 2, under 200 MB for 8 billion parameters.
+included), best of three after one more; on the tracing path, FlopCounterMode and wattir's trace with its lowering.
+Memory is what one lowering adds to the peak of a process that has imported torch and made the network; exporting alone
+is given beside it. Goals: export ratio at most 1.3, tracing ratio at most 2, under 200 MB for 8 billion parameters.
 Needs torch, and torchvision or transformers for their networks.
 """
 

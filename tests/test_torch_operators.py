@@ -168,7 +168,7 @@ def test_a_linear_of_affine_weights(lower: Lower) -> None:
 
 @BOTH
 def test_a_linear_of_dequantized_weights(lower: Lower) -> None:
-    import torch.ao.quantization.fx._decomposed  # noqa: F401  (registers the operators)
+    import torch.ao.quantization.fx._decomposed  # registers the operators
 
     def function(x: Any, weight: Any, scale: Any, zero: Any) -> Any:
         dequantize = torch.ops.quantized_decomposed.dequantize_per_channel

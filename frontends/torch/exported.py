@@ -176,7 +176,7 @@ class _Reader:
 
     def _rewritten(self, node: Any, values: dict[str, Any]) -> Any:
         """Where a call gives nothing: new names for the tensors that it writes into."""
-        made = {}
+        made: dict[str, TensorRef] = {}
         for arg in written(node.target, node.args, node.kwargs):
             if isinstance(arg, torch.fx.Node) and isinstance(before := values.get(arg.name), TensorRef):
                 made[arg.name] = replace(before, name=f"{node.name}.{len(made)}")

@@ -100,7 +100,7 @@ def _fake(fakes: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
     with in_kernel_invocation_manager(fakes):
         empty = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
     device = torch.device("meta") if isinstance(tensor, FakeTensor) else tensor.device
-    made = FakeTensor(fakes, empty, device)  # type: ignore[no-untyped-call]  # as torch has it
+    made = FakeTensor(fakes, empty, device)
     made._is_param = isinstance(tensor, torch.nn.Parameter)
     return made
 
