@@ -82,6 +82,8 @@ def read_calls(graph: Json, scope: Scope) -> tuple[tuple[Call, ...], list[Tensor
             args, kwargs = _arguments(node, target, scope)
             _bound_sizes(node, target, args, scope)
             outs = tuple(_outs(item(node, "outputs", list), scope))
+            if not node["outputs"] and not target.startswith(_SILENT):
+                scope.symbols.warnings.append(f"{target} gives nothing; what it writes is not told, nor what it costs")
             if outs or not _is_size_arithmetic(node):
                 found.append((_module_path(node), Call(target, args, kwargs, outs, "")))
         except Malformed as error:
@@ -89,6 +91,9 @@ def read_calls(graph: Json, scope: Scope) -> tuple[tuple[Call, ...], list[Tensor
     names = call_names([(path, call.target.partition(".")[2].partition(".")[0]) for path, call in found])
     calls = tuple(replace(call, name=name) for (_, call), name in zip(found, names, strict=True))
     return calls, [ref for out in item(graph, "outputs", list) for ref in _refs(argument(out, scope))]
+
+
+_SILENT = ("aten.", "higher_order.", "prims.", "profiler.", "inductor.")  # what gives nothing there checks or marks
 
 
 def _is_size_arithmetic(node: Json) -> bool:
