@@ -10,8 +10,6 @@ Needs torch, and timm, torchvision, transformers or diffusers for their cases.
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import json
 import resource
 import subprocess
@@ -22,6 +20,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from wattir.frontends.torch.pretrained import declare_torchvision_ops
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
@@ -34,22 +34,9 @@ KNOWN_ENOUGH = 0.99
 # ---- one case -------------------------------------------------------------------------------------------------------
 
 
-def with_torchvision_ops() -> None:
-    """torchvision imports beside a CPU build of torch only when these exist."""
-    import torch
-
-    if importlib.util.find_spec("torchvision") is None or hasattr(torch.ops.torchvision, "nms"):
-        return
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError:
-        for op in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{op}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-
 def run_case(name: str, device: str) -> Row:
     """One row of the table, in this process."""
-    with_torchvision_ops()
+    declare_torchvision_ops()
     from torch_cases import CASES
 
     import wattir
@@ -105,7 +92,7 @@ def in_process(name: str, device: str, limit_s: float) -> Row:
 
 
 def chosen(wanted: list[str], fast: bool) -> list[str]:
-    with_torchvision_ops()
+    declare_torchvision_ops()
     from torch_cases import CASES, FAST
 
     names = list(FAST if fast else CASES)

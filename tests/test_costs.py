@@ -135,6 +135,17 @@ def test_an_unknown_op_costs_its_bytes_and_says_so():
     assert found.bytes == 32 + 16
 
 
+def test_a_collective_is_unknown_while_no_machine_has_a_link():
+    builder = GraphBuilder("sum")
+    builder.tensor("x", (8,), "fp32", "input")
+    builder.tensor("y", (8,), "fp32")
+    builder.op("collective", ("x",), ("y",), name="sum", source="psum", function="all_reduce", ranks=4)
+    found = work(builder.finish(("x",), ("y",)))
+
+    assert not found.known
+    assert found.link_bytes == 2 * 3 * 32 // 4  # twice (r - 1) / r of 32 bytes
+
+
 def test_four_bit_weights_round_up_to_whole_bytes():
     assert work(layers.matmul(1, 3, 1, "int4")).weight_bytes == 2  # 3 halves of a byte
 

@@ -13,12 +13,12 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 pytest.importorskip("torch")
 
 from torch_cases import CASES, FAST
-from torch_sweep import run_case, with_torchvision_ops
+from torch_sweep import declare_torchvision_ops, run_case
 
 
 @pytest.mark.parametrize("name", FAST)
 def test_architecture_lowers(name: str) -> None:
-    with_torchvision_ops()
+    declare_torchvision_ops()
     pytest.importorskip(name.partition("/")[0], exc_type=ImportError)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the libraries

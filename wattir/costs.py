@@ -247,9 +247,13 @@ def _fft(op: Op, graph: Graph) -> Columns:
 
 
 def _collective(op: Op, graph: Graph) -> Columns:
-    """Ring: 2 (r - 1) / r of the bytes leave each of r ranks in an all-reduce, (r - 1) / r else."""
+    """Ring: 2 (r - 1) / r of the bytes leave each of r ranks in an all-reduce, (r - 1) / r else.
+
+    No machine file has a link's rate and energy yet, so the cost is not known: the bytes in memory count, and the
+    report lists the op as unknown.
+    """
     ranks, rounds = op.attrs["ranks"], 2 if op.attrs["function"] == "all_reduce" else 1
-    return {"link_bytes": rounds * (ranks - 1) * _in(op, graph).bytes // ranks}
+    return {"link_bytes": rounds * (ranks - 1) * _in(op, graph).bytes // ranks, "known": False}
 
 
 def _host(op: Op, graph: Graph) -> Columns:

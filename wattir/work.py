@@ -6,12 +6,6 @@ from dataclasses import dataclass
 
 from wattir.dims import Size
 
-COLUMNS = (
-    "macs", "macs_causal", "m", "n", "k", "groups", "ops", "special",
-    "weight_bytes", "in_bytes", "out_bytes", "state_bytes", "link_bytes", "launches",
-)  # fmt: skip
-"""The numeric columns of `Work`, in the order of its fields."""
-
 
 @dataclass(frozen=True, slots=True)
 class Work:

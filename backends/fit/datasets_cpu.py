@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -195,6 +194,3 @@ def _frame(task: str) -> tuple[Work, ...]:
 def _spatial(task: str, stage: int) -> tuple[int, int]:
     _, height, width, _ = INPUTS[task]
     return -(-height // 2**stage), -(-width // 2**stage)
-
-
-Loader = Callable[[str], Rows]

@@ -22,7 +22,6 @@ from wattir.work import Work
 from .rows import Array, Rows, network_rows
 
 Shape = tuple[int, ...]
-CALL = re.compile(r"(\w+)\((.*)\)$", re.DOTALL)
 PRECISION = {"tf32": "fp32 storage", "fp32": "fp32 ("}
 
 

@@ -21,7 +21,6 @@ from .solve import Prior, log_residuals, solve, with_values
 from .write import with_fit, without_fit
 
 DATE = "2026-11-20"
-NETWORK = "network"
 
 
 @dataclass(frozen=True)

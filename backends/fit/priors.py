@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 
 from wattir.device import Coefficients, Device, device_from_text
@@ -95,8 +94,3 @@ def priors_from(lender: Coefficients, spread: float) -> dict[str, Prior]:
     found = {name: getattr(lender, name) for name in SCALARS if name not in ("host_op_s", "cache_bytes_per_s")}
     found |= {f"j_per_flop {math}": value for math, value in lender.j_per_flop.items()}
     return {name: Prior(value, spread, value * 1e-2, value * 1e2) for name, value in found.items()}
-
-
-def families_in(text: str) -> list[str]:
-    """The families that a file's coefficients have."""
-    return list(tomllib.loads(text).get("coefficients", {}).get("families", {}))

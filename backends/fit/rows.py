@@ -15,15 +15,13 @@ from wattir.work import Work
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-WORK = ("macs", "m", "n", "k", "groups", "ops", "special", "weight", "activation", "state", "launches")
-"""The columns of `Rows.work`, in the order that `roofline.kernel_cost` takes them."""
-
 
 @dataclass(frozen=True)
 class Rows:
     """`samples` measurements, each of one kernel (a layer) or of many (a network).
 
-    Per kernel: `work` [kernels, 11], `kind_index` into `kinds` (family and math), `hot` (1 where the weights stay in
+    Per kernel: `work` [kernels, 11] (the cells of `wattir.costmodel.CELLS`), `kind_index` into `kinds` (family and
+    math), `hot` (1 where the weights stay in
     the last-level cache), `times`, and the `sample` it belongs to (ascending). Per sample: seconds, joules (NaN where
     not measured), the `group` that is left out as a whole, the `label` it is reported under, how many framework ops the
     host launched one by one (0 where launches do not count), and the `weight` of its residuals of time and energy.

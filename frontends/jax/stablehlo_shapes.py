@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from wattir.dims import Dim, Size
 from wattir.frontends.jax.node import Shape, Value
 from wattir.frontends.jax.rules_math import POINTWISE
-
-Inferred = Callable[[list[Value], dict[str, Any], dict[str, Any]], Shape]
 
 
 def infer(short: str, primitive: str, ins: list[Value], params: dict[str, Any], attrs: dict[str, Any]) -> Shape | None:

@@ -92,11 +92,11 @@ def _transformers() -> Any:
         raise UnsupportedError(
             f"a Hugging Face configuration, and transformers does not import ({_line(error)}); pip install transformers"
         ) from error
-    _declare_torchvision_ops()
+    declare_torchvision_ops()
     return transformers
 
 
-def _declare_torchvision_ops() -> None:
+def declare_torchvision_ops() -> None:
     """torchvision built for another torch (CUDA's beside a CPU's) fails to import for want of two ops, and with it most
     of transformers; that they are declared is enough, since nothing is run."""
     import torch
