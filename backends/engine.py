@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,8 @@ from numba import njit, prange
 from numba.extending import register_jitable
 
 from wattir import roofline
+from wattir.costmodel import CELLS
+from wattir.machine import ROW_CONSTANTS
 from wattir.roofline import kernel_cost
 
 PARTS = tuple(part for part in vars(roofline).values() if getattr(part, "__module__", "") == roofline.__name__)
@@ -26,10 +27,18 @@ SUMS = 5
 """energy, time, sum of squared energies, energy of modelled kernels, energy of unknown ops."""
 
 
-@lru_cache
-def formula() -> Any:
-    """`roofline.kernel_cost` as a compiled function."""
-    return njit(kernel_cost)
+def _row_cost() -> Any:
+    """The call of `kernel_cost` written out for as many cells and constants as there are."""
+    cells = ", ".join(f"cells[i, {place}]" for place in range(len(CELLS)))
+    constants = ", ".join(f"constants[j, {place}]" for place in range(len(ROW_CONSTANTS)))
+    scope: dict[str, Any] = {"kernel_cost": kernel_cost}
+    exec(f"def row_cost(cells, i, constants, j):\n    return kernel_cost({cells}, {constants})", scope)
+    return scope["row_cost"]
+
+
+row_cost = njit(inline="always")(_row_cost())
+"""``row_cost(cells, i, constants, j)``: `kernel_cost` of row i of `cells` [rows, `CELLS`] with row j of `constants`
+[rows, `ROW_CONSTANTS`], compiled. Written out, because compiled code is half as fast with tuples made from arrays."""
 
 
 @njit
@@ -51,16 +60,13 @@ def _step(op: int, a: Any, b: Any, out: Any) -> None:
 
 
 @njit
-def _row(w: Any, cells: Any, c: Any, times: Any, origin: float, sums: Any) -> None:
-    """Adds one kernel's cost to the sums of a block. w: registers [r, lanes]; c: the row's constants."""
+def _row(w: Any, cells: Any, constants: Any, r: int, times: Any, origin: float, sums: Any) -> None:
+    """Adds the cost of kernel r to the sums of a block. w: registers [registers, lanes]."""
+    values = np.empty((1, cells.shape[1]))
     for lane in range(sums.shape[1]):
-        found = kernel_cost(
-            w[cells[0], lane], w[cells[1], lane], w[cells[2], lane], w[cells[3], lane], w[cells[4], lane],
-            w[cells[5], lane], w[cells[6], lane], w[cells[7], lane], w[cells[8], lane], w[cells[9], lane],
-            w[cells[10], lane],
-            c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9], c[10], c[11], c[12], c[13], c[14],
-            c[15], c[16], c[17], c[18], c[19], c[20], c[21], c[22],
-        )  # fmt: skip
+        for place in range(cells.shape[1]):
+            values[0, place] = w[cells[r, place], lane]
+        found = row_cost(values, 0, constants, r)
         joules = found[1] * w[times, lane]
         sums[0, lane] += joules
         sums[1, lane] += found[0] * w[times, lane]
@@ -88,16 +94,16 @@ def _make_run(stamp: int) -> Any:
                 target = sizes.shape[0] + numbers.shape[0] + i
                 _step(steps[i, 0], w[steps[i, 1]], w[steps[i, 2]], w[target])
             for r in range(cells.shape[0]):
-                _row(w, cells[r], constants[r], times[r], origins[r], sums[:, start : start + width])
+                _row(w, cells, constants, r, times[r], origins[r], sums[:, start : start + width])
         return sums
 
     return run
 
 
 def _source_stamp() -> int:
-    """A checksum of the text of the formulas."""
+    """A checksum of the text of the formulas and of what they take."""
     with open(roofline.__file__, "rb") as file:
-        return zlib.crc32(file.read())
+        return zlib.crc32(file.read() + repr((CELLS, ROW_CONSTANTS)).encode())
 
 
 run_blocks = _make_run(_source_stamp())

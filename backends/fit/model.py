@@ -59,17 +59,15 @@ def predict(device: Device, rows: Rows) -> tuple[Array, Array]:
 def _loop() -> Any:
     from numba import njit
 
-    cost, hot_column = import_module("wattir.backends.engine").formula(), HOT
+    cost, hot_column = import_module("wattir.backends.engine").row_cost, HOT
 
     @njit
     def loop(work: Any, constants: Any, kind: Any, hot: Any, seconds: Any, joules: Any) -> None:
+        row = np.empty((1, constants.shape[1]))
         for i in range(work.shape[0]):
-            w, c = work[i], constants[kind[i]]
-            found = cost(
-                w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], w[9], w[10],
-                c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9], c[10], c[11], c[12], c[13],
-                max(c[hot_column], hot[i]), c[15], c[16], c[17], c[18], c[19], c[20], c[21], c[22],
-            )  # fmt: skip
+            row[0] = constants[kind[i]]
+            row[0, hot_column] = max(row[0, hot_column], hot[i])
+            found = cost(work, i, row, 0)
             seconds[i], joules[i] = found[0], found[1]
 
     return loop
