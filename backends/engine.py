@@ -10,9 +10,9 @@ from numba import njit, prange
 from numba.extending import register_jitable
 
 from wattir import roofline
-from wattir.costmodel import CELLS
 from wattir.machine import ROW_CONSTANTS
 from wattir.roofline import kernel_cost
+from wattir.work import CELLS
 
 PARTS = tuple(part for part in vars(roofline).values() if getattr(part, "__module__", "") == roofline.__name__)
 """The plain functions of the formula; registered so that compiled code may call them as they are."""

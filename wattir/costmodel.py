@@ -20,11 +20,7 @@ from wattir.passes import lower_to_kernels
 from wattir.passes.precision import with_precision
 from wattir.roofline import kernel_cost
 from wattir.tape import Tape, TapeBuilder
-from wattir.work import Work
-
-CELLS = ("macs_causal", "m", "n", "k", "groups", "ops", "special", "weight_bytes", "activation_bytes", "state_bytes",
-         "launches")  # fmt: skip
-"""What `wattir.roofline.kernel_cost` takes of a row's Work, in its order."""
+from wattir.work import CELLS, Work, cells_of
 
 MAX_SIZE = 2**40
 
@@ -179,14 +175,6 @@ def check_size(name: str, value: Any) -> None:
 
 def _near(name: str, model: CostModel) -> str:
     return suggestion(name, model.sizes)
-
-
-def cells_of(work: Work) -> tuple[Size, ...]:
-    """The cells of a Work in the order of `CELLS`."""
-    return (
-        work.macs_causal, work.m, work.n, work.k, work.groups, work.ops, work.special,
-        work.weight_bytes, work.in_bytes + work.out_bytes, work.state_bytes, work.launches,
-    )  # fmt: skip
 
 
 def origin_of(work: Work, row: Row) -> int:

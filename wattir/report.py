@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from wattir import __version__
-from wattir.costmodel import Answer, CostModel, cells_of, origin_of
+from wattir.costmodel import Answer, CostModel, origin_of
 from wattir.dims import evaluate
 from wattir.interval import LEVEL
 from wattir.machine import Row
 from wattir.roofline import kernel_cost
-from wattir.work import Work
+from wattir.work import Work, cells_of
 
 ORIGINS = ("measured", "modelled", "unknown")
 BOUNDS = ("compute", "vector", "memory", "launch")

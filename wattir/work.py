@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from wattir.dims import Size
 
+CELLS = ("macs_causal", "m", "n", "k", "groups", "ops", "special", "weight_bytes", "activation_bytes", "state_bytes",
+         "launches")  # fmt: skip
+"""What `wattir.roofline.kernel_cost` takes of a row's Work, in its order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -45,3 +49,11 @@ class Work:
     def bytes(self) -> Size:
         """All bytes that cross the device's memory in one run."""
         return self.weight_bytes + self.in_bytes + self.out_bytes + self.state_bytes
+
+
+def cells_of(work: Work) -> tuple[Size, ...]:
+    """The cells of a Work in the order of `CELLS`."""
+    return (
+        work.macs_causal, work.m, work.n, work.k, work.groups, work.ops, work.special,
+        work.weight_bytes, work.in_bytes + work.out_bytes, work.state_bytes, work.launches,
+    )  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 from wattir.costs import tabulate
 from wattir.dims import evaluate
 from wattir.ir import Graph
-from wattir.work import Work
+from wattir.work import Work, cells_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -20,7 +20,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class Rows:
     """`samples` measurements, each of one kernel (a layer) or of many (a network).
 
-    Per kernel: `work` [kernels, 11] (the cells of `wattir.costmodel.CELLS`), `kind_index` into `kinds` (family and
+    Per kernel: `work` [kernels, cells] (the cells of `wattir.work.CELLS`), `kind_index` into `kinds` (family and
     math), `hot` (1 where the weights stay in
     the last-level cache), `times`, and the `sample` it belongs to (ascending). Per sample: seconds, joules (NaN where
     not measured), the `group` that is left out as a whole, the `label` it is reported under, how many framework ops the
@@ -79,12 +79,9 @@ def layer_rows(graph: Graph, sizes: Mapping[str, Array], **columns: Any) -> Rows
     """
     (work,) = tabulate(graph)
     samples = len(columns["time_s"])
-    activation = work.in_bytes + work.out_bytes
-    fields = (
-        work.macs_causal, work.m, work.n, work.k, work.groups, work.ops, work.special, work.weight_bytes, activation,
-        work.state_bytes, work.launches,
-    )  # fmt: skip
-    table = np.stack([np.broadcast_to(evaluate(value, sizes), samples) for value in fields], axis=1).astype(float)
+    table = np.stack([np.broadcast_to(evaluate(value, sizes), samples) for value in cells_of(work)], axis=1).astype(
+        float
+    )
     kind = (columns.get("family", work.family), columns.get("math", work.math))
     return Rows(
         work=table, kinds=(kind,), kind_index=np.zeros(samples, int), hot=_column(columns, "hot", samples),
@@ -104,10 +101,7 @@ def network_rows(graphs: Sequence[Graph | Sequence[Any]], **columns: Any) -> Row
     works = [tabulate(graph) if isinstance(graph, Graph) else tuple(graph) for graph in graphs]
     kinds = tuple(sorted({(work.family, work.math) for table in works for work in table}))
     flat = [(sample, work) for sample, table in enumerate(works) for work in table]
-    table = np.array([
-        [w.macs_causal, w.m, w.n, w.k, w.groups, w.ops, w.special, w.weight_bytes, w.in_bytes + w.out_bytes,
-         w.state_bytes, w.launches] for _, w in flat
-    ], dtype=float)  # fmt: skip
+    table = np.array([cells_of(work) for _, work in flat], dtype=float)
     samples, kernels = len(works), len(flat)
     return Rows(
         work=table, kinds=kinds, kind_index=np.array([kinds.index((w.family, w.math)) for _, w in flat]),
