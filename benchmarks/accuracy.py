@@ -1,9 +1,10 @@
 """How good the shipped coefficients are on measured rows: ``python -m benchmarks.accuracy --data DIR [--cv] [--json]``.
 
 Evaluates every device file on whatever rows DIR holds: the folders and columns of the sets that the fits name, which
-may be missing or hold other models, shapes and machines. A line per folder, machine and kind of row: errors of time, of
-energy, of energy given the measured time; coverage and width of the 90 % interval. Rows that nothing predicts are
-counted and named. With ``--cv`` the machines are fitted again with groups of rows left out, and judged on those.
+may be missing or hold other models, shapes and machines. A line per folder, machine and kind of row, and one of all
+kinds together (``all``): errors of time, of energy, of energy given the measured time; coverage and width of the 90 %
+interval. Rows that nothing predicts are counted and named; a damaged file is one line and stops no other. With ``--cv``
+the machines are fitted again with groups of rows left out, and judged on those.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import argparse
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,53 +24,47 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain script in the checkout
 
 from wattir.backends.fit.cross_validate import LeftOut, fold_of
-from wattir.backends.fit.evaluate import errors_of, evaluate_rows, plain
+from wattir.backends.fit.evaluate import errors_of, evaluate_rows, plain, usable
 from wattir.backends.fit.intervals import half_width
 from wattir.backends.fit.plan import Fitted, Source, as_run, fit
 from wattir.backends.fit.plans import PLANS
-from wattir.backends.fit.rows import Array, together
-from wattir.backends.fit.sets import Case, Left, cases
-from wattir.device import device_folder, load_device
+from wattir.backends.fit.rows import JOULES_OF, Array, Rows, together
+from wattir.backends.fit.sets import Case, Left, cases, guarded
+from wattir.device import Device, device_folder, load_device
 
 Found = dict[str, Any]
 
 
 def evaluate(data: str, say: Any) -> Iterator[Found | Left]:
-    """A report per case and per folder and machine, and what is left."""
-    ready: dict[tuple[str, str], list[Any]] = {}
+    """A report per case, then one of all cases of a folder and machine, and what is left."""
+    ready: dict[tuple[str, str], list[Rows]] = {}
     for case in cases(data):
         if isinstance(case, Left):
             yield case
             continue
         say(f"{case.folder}: {case.what} ({case.device})")
-        yield from _case(case, ready)
+        what, judge = f"{case.what} ({case.device})", partial(_case, case, ready)
+        yield from guarded(case.folder, what, judge, case.raw)
     for (folder, device_id), parts in ready.items():
-        if len(parts) > 1:
-            yield {
-                "folder": folder,
-                "device": device_id,
-                "what": "all",
-                **plain(evaluate_rows(load_device(device_id), together(parts))),
-            }
+        yield _report(folder, load_device(device_id), "all", together(parts))
 
 
-def _case(case: Case, ready: dict[tuple[str, str], list[Any]]) -> Iterator[Found | Left]:
-    rows = case.load()
-    device = load_device(case.device)
-    for reason, count in rows.dropped.items():
-        if count:
+def _case(case: Case, ready: dict[tuple[str, str], list[Rows]]) -> Iterator[Found | Left]:
+    device, found = load_device(case.device), case.load()
+    rows = usable(device, as_run(found, case.source, device)) if found.samples else found
+    gone = sum(count for reason, count in rows.dropped.items() if not reason.startswith(JOULES_OF))
+    merged = case.raw - rows.samples - gone
+    for reason, count in {**rows.dropped, "repeats merged, or of a fallback or another server": merged}.items():
+        if count > 0:
             yield Left(case.folder, f"{case.what} ({case.device})", count, reason)
-    merged = case.raw - rows.samples - sum(rows.dropped.values())
-    if merged > 0:
-        yield Left(
-            case.folder, f"{case.what} ({case.device})", merged, "repeats merged, or of a fallback or another server"
-        )
-    if not rows.samples:
-        return
-    rows = as_run(rows, case.source, device)
-    ready.setdefault((case.folder, case.device), []).append(rows)
-    head = {"folder": case.folder, "device": case.device, "what": case.what, "measured": device.measured}
-    yield {**head, **plain(evaluate_rows(device, rows))}
+    if rows.samples:
+        yield _report(case.folder, device, case.what, rows)
+        ready.setdefault((case.folder, case.device), []).append(rows)
+
+
+def _report(folder: str, device: Device, what: str, rows: Rows) -> Found:
+    head = {"folder": folder, "device": device.id, "what": what, "measured": device.measured}
+    return {**head, **plain(evaluate_rows(device, rows))}
 
 
 def cross_validate(data: str, say: Any) -> Iterator[Found]:
@@ -128,7 +123,7 @@ def show(found: Sequence[Found], left: Sequence[Left]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else 180)
+    console = Console(width=None if sys.stdout.isatty() else 230)
     table = Table(
         title="Median absolute percentage errors; half-width of the 90 % interval in log space", title_justify="left"
     )
@@ -168,16 +163,9 @@ def _left_table(left: Sequence[Left]) -> Any:
     table = Table(title="Not predicted", title_justify="left")
     for name in ("folder", "what", "rows", "why"):
         table.add_column(name, justify="right" if name == "rows" else "left")
-    for (folder, what, why), count in _counted(left).items():
-        table.add_row(folder, what, str(count), why)
-    return table
-
-
-def _counted(left: Sequence[Left]) -> Counter[tuple[str, str, str]]:
-    counts: Counter[tuple[str, str, str]] = Counter()
     for each in left:
-        counts[(each.folder, each.what, each.why)] += each.rows
-    return counts
+        table.add_row(each.folder, each.what, "not known" if each.rows is None else str(each.rows), each.why)
+    return table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -42,17 +42,17 @@ def test_every_row_is_in_a_case_or_left(data):
     assert sum(each.rows if isinstance(each, Left) else each.raw for each in found) == 12 + 5 + 7
     left = {(each.what, each.rows): each.why for each in found if isinstance(each, Left)}
     assert left[("gemm bfloat16", 3)] == "no device file for x900"
-    assert "no cost rule" in left[("moe", 5)] and "no cost model" in left[("data.csv", 7)]
+    assert "no cost rule" in left[("moe", 5)] and "no cost model" in left[("data", 7)]
 
 
 def test_the_object_has_errors_coverage_and_what_was_not_predicted(data, capsys):
     assert accuracy.main(["--data", str(data), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    (one,) = said["sets"]
+    one, whole = said["sets"]
     assert (one["folder"], one["device"], one["rows"], one["groups"]) == ("kernels_power", "h200_sxm", 3, 3)
-    assert set(one["time"]) == {"rows", "median_ape", "mape", "tau", "bias"}
-    assert set(one["energy"]) == set(one["time"]) | {"coverage", "median_half_width"}
-    assert set(one["energy_given_time"]) == set(one["time"])
+    assert whole == {**one, "what": "all"}  # there is but one kind of row
+    assert set(one["energy_given_time"]) == {"rows", "median_ape", "mape", "tau", "bias"}
+    assert set(one["energy"]) == set(one["time"]) == {*one["energy_given_time"], "coverage", "median_half_width"}
     assert sum(each["rows"] for each in said["not_predicted"]) == 24 - 3
 
 

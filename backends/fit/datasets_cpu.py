@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import replace
 from functools import lru_cache
@@ -15,22 +14,21 @@ from wattir.costs import tabulate
 from wattir.ir import Graph
 from wattir.work import Work
 
-from .rows import Rows, joined, network_rows
+from .rows import JOULES_OF, Rows, joined, network_rows
+from .tables import read_table
 
 Row = Any
 
 
 def getzner(folder: str) -> Rows:
     """Layers with random sizes on two Xeon Gold 5120, grouped by kind and channels; three repeats merged."""
-    import pandas as pd
-
-    table = pd.read_csv(os.path.join(folder, "data.csv"))
+    table = read_table(folder, "data")
     few = table.quality.eq("few_passes")
     sizes = ["layer_kind", "batch", "image_size", "kernel_size", "in_channels", "out_channels", "stride", "padding",
              "in_features", "out_features"]  # fmt: skip
     table = table[~few].groupby(sizes, as_index=False, dropna=False)[["latency_s", "energy_j"]].median()
     graphs = [_getzner_graph(row) for row in table.itertuples()]
-    kept = table[[graph is not None for graph in graphs]]
+    kept = table[np.array([graph is not None for graph in graphs], bool)]
     groups = joined(kept, "layer_kind", "in_channels", "out_channels", "in_features", "out_features")
     rows = network_rows(
         [graph for graph in graphs if graph is not None], time_s=kept.latency_s, energy_j=kept.energy_j, group=groups,
@@ -70,22 +68,19 @@ def _square(row: Row, c_in: float, c_out: float, padding: float) -> Graph | None
 
 def willowec(folder: str, host: str) -> Rows:
     """Layers with random sizes on one of two CPUs, grouped by kind and channels."""
-    import pandas as pd
-
-    table = pd.read_csv(os.path.join(folder, "data.csv"))
+    table = read_table(folder, "data")
     table = table[table.host.eq(host) & table["mode"].eq("inference")]
-    bad = table.quality.eq("bad") | ~(table.latency_s > 0.0) | ~(table.energy_j > 0.0)
+    bad = table.quality.eq("bad") | ~(table.latency_s > 0.0) | (table.energy_j <= 0.0)
     short = table.quality.eq("short_lt_1ms") & ~bad
     table = table[~bad]
     graphs = [_willowec_graph(row) for row in table.itertuples()]
-    has = np.array([graph is not None for graph in graphs])
-    kept = table[has]
+    kept = table[np.array([graph is not None for graph in graphs], bool)]
     energy = kept.energy_j.where(~kept.quality.eq("short_lt_1ms"), np.nan)
     rows = network_rows(
         [graph for graph in graphs if graph is not None], time_s=kept.latency_s, energy_j=energy,
         group=joined(kept, "layer_kind", "c_in", "c_out"), label="layer",
     )  # fmt: skip
-    dropped = {"marked bad or not positive": int(bad.sum()), "joules of rows under 1 ms": int(short.sum())}
+    dropped = {"marked bad or not positive": int(bad.sum()), f"{JOULES_OF} rows under 1 ms": int(short.sum())}
     return replace(rows, dropped=dropped)
 
 
@@ -103,9 +98,7 @@ SHORT_S = 1e-4
 
 def nas_bench_201(folder: str, framework: str) -> Rows:
     """NAS-Bench-201 networks on one core of a Raspberry Pi 5, batch 1, grouped by architecture."""
-    import pandas as pd
-
-    table = pd.read_parquet(os.path.join(folder, "data.parquet"))
+    table = read_table(folder, "data")
     table = table[table.device.eq("pi5") & table.framework.eq(framework)]
     copies, short = ~table.is_measured_rep, table.latency_s < SHORT_S
     short |= ~table.arch_str.map(lambda arch: any(target == 3 for _, target, _ in _live_edges(arch)))

@@ -6,7 +6,6 @@ sizes follow from the FLOP. Only the primitives and the whole models are used.
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from wattir.ir import Graph
 from wattir.work import Work
 
 from .rows import Rows, joined, launches, network_rows
+from .tables import read_table
 
 FEATURES, HEADS, VOCABULARY = 768, 12, 30522
 BLOCKS = {"bert-base-uncased": 12, "roberta-base": 12, "distilbert-base-uncased": 6}
@@ -50,12 +50,9 @@ def models(folder: str, name: str) -> Rows:
 
 
 def _read(folder: str, name: str) -> Any:
-    import pandas as pd
-
-    files = [file for file in os.listdir(folder) if file.startswith("data.")]
-    path = os.path.join(folder, sorted(files)[0])
-    table = pd.read_parquet(path) if path.endswith("parquet") else pd.read_csv(path)
-    return table[table.hardware.str.contains(name) & (table.gpu_energy_j > 0.0) & (table.latency_s > 0.0)]
+    table = read_table(folder, "data")
+    same = table.hardware.str.contains(name, regex=False)
+    return table[same & ~(table.gpu_energy_j <= 0.0) & (table.latency_s > 0.0)]
 
 
 def _primitive(row: Any) -> Graph:

@@ -7,7 +7,6 @@ where six of them fit. Power of short kernels is the neighbours' (NVML averages 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from wattir import layers
 from wattir.dims import symbol
 
 from .rows import Array, Rows, joined, layer_rows, together
+from .tables import read_table
 
 COPIES = 6
 """Copies of a product's weights that its replay rotates."""
@@ -126,14 +126,10 @@ def _attention_part(table: Any, math: str, context: bool) -> Rows:
 
 def _read(folder: str, name: str, system: str) -> Any:
     """The set's rows of a system."""
-    import pandas as pd
-
-    table = pd.read_parquet(os.path.join(folder, f"{name}.parquet"), filters=[("system", "==", system)])
-    table["time_s"] = table.latency_ms * 1e-3
-    power = table.power_w if "power_w" in table else np.nan
-    table["energy_j"] = (power * table.time_s) if "power_w" in table else np.nan
-    if "power_w" in table:
-        table.loc[(table.time_s < SHORT_S) | (name in NO_JOULES), "energy_j"] = np.nan
+    table = read_table(folder, name, system)
+    time_s = table.latency_ms * 1e-3
+    silent = (time_s < SHORT_S) | (name in NO_JOULES)
+    table = table.assign(time_s=time_s, energy_j=(table.power_w * time_s).where(~silent))
     if "step" in table:
         table["step"] = table.step.astype(float)
     if "window_size" in table:

@@ -22,6 +22,7 @@ from wattir.ir import Graph
 from wattir.work import Work
 
 from .rows import Rows, launches, network_rows
+from .tables import read_table
 
 TRAIL = re.compile(r"(_modeprefill)?(_attneager)?(_freq\d+)?(_iter\d+)?(\.csv|\.json)$")
 ONE_OPERAND = ("scalar_add", "scalar_mul", "unspecified_scalar", "relu", "tanh", "gelu", "silu")
@@ -30,9 +31,7 @@ OPS = {"gelu": (6, 1), "silu": (2, 2), "tanh": (1, 2)}
 
 def whole_models(folder: str, which: str, peak_flop_per_s: float) -> Rows:
     """Forwards of one of the sets a10, a100, h100; grouped by model."""
-    import pandas as pd
-
-    table = pd.read_csv(os.path.join(folder, "data.csv"))
+    table = read_table(folder, "data")
     table = table[table["set"] == which]
     lists = {_plain(name): name for name in sorted(os.listdir(os.path.join(folder, "kernel_lists")))}
     found = [lists.get(_plain(name.replace("_pfp32", "_pbf16"))) for name in table.workload]

@@ -7,7 +7,6 @@ rows, identities. Ops under 50 us include the host's launch: the host counts as 
 from __future__ import annotations
 
 import ast
-import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +19,7 @@ from wattir.ir import Graph
 from wattir.work import Work
 
 from .rows import Array, Rows, network_rows
+from .tables import read_table
 
 Shape = tuple[int, ...]
 PRECISION = {"tf32": "fp32 storage", "fp32": "fp32 ("}
@@ -41,12 +41,10 @@ def torch_layers(folder: str, hardware: str, precision: str) -> Rows:
 
 def torch_models(folder: str, hardware: str, precision: str) -> Rows:
     """Torchvision models as the sum of their modules, grouped by model."""
-    import pandas as pd
-
     table = _read(folder, hardware, precision)
     table = table[(table.scope == "model") & (table.quality == "ok")]
     table = table.groupby(["model_id", "in_shape"], as_index=False)[["latency_s", "energy_j"]].median()
-    parts = pd.read_csv(os.path.join(folder, "model_layers.csv"))
+    parts = read_table(folder, "model_layers")
     outs = _out_shapes(folder)
     works, ops = [], []
     for model, shape in zip(table.model_id, table.in_shape, strict=True):
@@ -71,18 +69,12 @@ def _model_works(inside: Any, outs: dict[tuple[str, str], str], precision: str) 
 
 
 def _out_shapes(folder: str) -> dict[tuple[str, str], str]:
-    import pandas as pd
-
-    table = pd.read_csv(
-        os.path.join(folder, "data.csv"), usecols=["layer", "in_shape", "out_shape"], dtype=str
-    ).dropna()
+    table = read_table(folder, "data")[["layer", "in_shape", "out_shape"]].astype("string").dropna()
     return {(layer, shape): out for layer, shape, out in table.itertuples(index=False)}
 
 
 def _read(folder: str, hardware: str, precision: str) -> Any:
-    import pandas as pd
-
-    table = pd.read_csv(os.path.join(folder, "data.csv"))
+    table = read_table(folder, "data")
     same = table.hardware.eq(hardware) & table.precision.str.startswith(PRECISION[precision])
     return table[same & table["mode"].eq("inference")]
 

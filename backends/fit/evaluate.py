@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,31 +11,46 @@ import numpy as np
 from wattir.device import Device
 from wattir.interval import half_width
 
-from .model import sums
+from .model import predict, sums
 from .rows import Array, Rows
 from .solve import energy_given_time
+
+
+def usable(device: Device, rows: Rows) -> Rows:
+    """The rows that can be judged; others are counted by what is wrong. Joules of 0 and less are none."""
+    with np.errstate(all="ignore"):
+        predicted = np.stack(predict(device, rows))
+    rows = replace(rows, energy_j=np.where(rows.energy_j > 0.0, rows.energy_j, np.nan))
+    timed = np.isfinite(rows.time_s) & (rows.time_s > 0.0)
+    sized = (np.isfinite(predicted) & (predicted > 0.0)).all(axis=0)
+    return rows.without({"no seconds measured": ~timed, "a size is missing or out of range": ~sized})
 
 
 def evaluate_rows(device: Device, rows: Rows) -> dict[str, Any]:
     """Rows, groups, and for time, energy and energy given the measured time what `errors_of` says.
 
-    Energy also has `coverage`, the share of rows inside their 90 % interval, and `median_half_width` in log space.
+    Time and energy also have `coverage`, the share of rows inside the 90 % interval, and `median_half_width` in log
+    space; a machine has one interval, of energy, which is held against the seconds too.
     """
     found = sums(device, rows)
     measured = np.isfinite(rows.energy_j)
+    width = widths(device, rows)
     report: dict[str, Any] = {
-        "rows": rows.samples, "groups": len(set(rows.group.tolist())), "time": errors_of(found.time_s, rows.time_s),
+        "rows": rows.samples, "groups": len(set(rows.group.tolist())),
+        "time": errors_of(found.time_s, rows.time_s) | covered(found.time_s, rows.time_s, width),
     }  # fmt: skip
     if not measured.any():
         return report
-    width = widths(device, rows)
-    given = energy_given_time(device, rows)
-    inside = np.abs(np.log(found.energy_j / rows.energy_j)) <= width
-    report["energy"] = errors_of(found.energy_j[measured], rows.energy_j[measured]) | {
-        "coverage": float(inside[measured].mean()), "median_half_width": float(np.median(width[measured])),
-    }  # fmt: skip
-    report["energy_given_time"] = errors_of(given[measured], rows.energy_j[measured])
+    predicted_j, energy_j = found.energy_j[measured], rows.energy_j[measured]
+    report["energy"] = errors_of(predicted_j, energy_j) | covered(predicted_j, energy_j, width[measured])
+    report["energy_given_time"] = errors_of(energy_given_time(device, rows)[measured], energy_j)
     return report
+
+
+def covered(predicted: Array, measured: Array, width: Array) -> dict[str, float]:
+    """The share of rows within their half-width in log space, and its median."""
+    inside = np.abs(np.log(predicted / measured)) <= width
+    return {"coverage": float(inside.mean()), "median_half_width": float(np.median(width))}
 
 
 def widths(device: Device, rows: Rows) -> Array:

@@ -1,4 +1,4 @@
-"""Which device is fitted to which measurements."""
+"""Which device is fitted to which measurements; `sets` says how a set is added."""
 
 from __future__ import annotations
 

@@ -11,9 +11,11 @@ import numpy as np
 from wattir.costs import tabulate
 from wattir.dims import evaluate
 from wattir.ir import Graph
-from wattir.work import Work, cells_of
+from wattir.work import CELLS, Work, cells_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
+JOULES_OF = "joules of"
+"""How a reason in `Rows.dropped` begins where rows lost their joules alone, and are still there with their seconds."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,12 @@ def network_rows(graphs: Sequence[Graph | Sequence[Any]], **columns: Any) -> Row
     works = [tabulate(graph) if isinstance(graph, Graph) else tuple(graph) for graph in graphs]
     kinds = tuple(sorted({(work.family, work.math) for table in works for work in table}))
     flat = [(sample, work) for sample, table in enumerate(works) for work in table]
-    table = np.array([cells_of(work) for _, work in flat], dtype=float)
+    table = np.array([cells_of(work) for _, work in flat], dtype=float).reshape(len(flat), len(CELLS))
     samples, kernels = len(works), len(flat)
     return Rows(
-        work=table, kinds=kinds, kind_index=np.array([kinds.index((w.family, w.math)) for _, w in flat]),
+        work=table, kinds=kinds, kind_index=np.array([kinds.index((w.family, w.math)) for _, w in flat], int),
         hot=np.broadcast_to(np.asarray(columns.get("hot", 0.0), float), kernels).copy(),
-        times=np.array([w.times for _, w in flat], dtype=float), sample=np.array([sample for sample, _ in flat]),
+        times=np.array([w.times for _, w in flat], dtype=float), sample=np.array([sample for sample, _ in flat], int),
         time_s=np.asarray(columns["time_s"], float), energy_j=np.asarray(columns["energy_j"], float),
         group=np.asarray(columns["group"]).astype(str),
         label=np.broadcast_to(np.asarray(columns.get("label", "network")).astype(str), samples).copy(),

@@ -1,7 +1,12 @@
 """What rows a data folder holds, on whatever machines: `Case` for rows that can be predicted, `Left` for all others.
 
 The folders and columns are those of the sets that the device files were fitted to; a folder may be missing, and may
-hold other models, shapes and machines than those. Every row of a file is either in a case or in a `Left`.
+hold other models, shapes and machines than those. Every row of a file is either in a case or in a `Left`; a damaged or
+odd file is a `Left` of its own and stops no other.
+
+To add a set: a module ``datasets_NAME`` with a function from the set's folder to `Rows`, reading by
+`tables.read_table`; a function here that splits the set by machine and kind of row into `_case(...)` and `Left`, and
+its line in `SETS`; a `Source` in the plan of every device that is fitted to it (`plans`).
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from wattir.device import device_ids, load_device
-from wattir.errors import DeviceError
+from wattir.errors import DeviceError, WattirError
 
 from . import datasets_cpu as cpu
 from . import datasets_irene as irene
@@ -22,6 +27,7 @@ from . import datasets_models as models
 from . import datasets_torch as torch
 from .plan import Source
 from .rows import Rows
+from .tables import ENDINGS, one_line, read_table
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Left:
-    """Rows that nothing here predicts, and why."""
+    """Rows that nothing here predicts, and why; `rows` is None where a file does not let them be counted."""
 
     folder: str
     what: str
-    rows: int
+    rows: int | None
     why: str
 
 
@@ -54,7 +60,17 @@ def cases(data: str) -> Found:
     for folder in sorted(os.listdir(data)):
         path = os.path.join(data, folder)
         if os.path.isdir(path):
-            yield from SETS.get(folder, _unknown)(path, folder)
+            yield from guarded(folder, "all", partial(SETS.get(folder, _unknown), path, folder))
+
+
+def guarded(folder: str, what: str, find: Callable[[], Iterator[Any]], rows: int | None = None) -> Iterator[Any]:
+    """What `find` yields; where it fails, for damaged files or odd rows, a `Left` of `rows` rows that says so."""
+    try:
+        yield from find()
+    except WattirError as error:
+        yield Left(folder, what, rows, str(error))
+    except Exception as error:  # readers meet whatever a file holds, and one file must not cost the others
+        yield Left(folder, what, rows, f"not as the rows of this set are: {one_line(error)}")
 
 
 def device_of(hardware: str) -> str | None:
@@ -79,24 +95,24 @@ def _case(folder: str, what: str, hardware: str, raw: int, load: Callable[[], Ro
     return Case(folder, what, device, raw, Source(what, folder, lambda _: load(), (), "", **source), load)
 
 
-def _table(path: str, columns: list[str] | None = None) -> Any:
-    import pandas as pd
-
-    return pd.read_parquet(path, columns=columns) if path.endswith("parquet") else pd.read_csv(path, low_memory=False)
+def _names(path: str) -> list[str]:
+    """The tables of a folder."""
+    return sorted({os.path.splitext(name)[0] for name in os.listdir(path) if name.endswith(ENDINGS)})
 
 
 def _kernels(path: str, folder: str) -> Found:
-    for file in sorted(name for name in os.listdir(path) if name.endswith(".parquet")):
-        name = file.removesuffix(".parquet")
-        reader, column = READERS.get(name, (None, ""))
-        if reader is None:
-            yield Left(
-                folder, name, len(_table(os.path.join(path, file), ["system"])), "no cost rule for this kernel here"
-            )
-            continue
-        table = _table(os.path.join(path, file), ["system", column])
-        for (system, dtype), part in table.groupby(["system", column]):
-            yield from _kernel_case(path, folder, name, str(system), str(dtype), len(part), reader)
+    for name in _names(path):
+        yield from guarded(folder, name, partial(_kernel_file, path, folder, name))
+
+
+def _kernel_file(path: str, folder: str, name: str) -> Found:
+    table = read_table(path, name)
+    reader, column = READERS.get(name, (None, ""))
+    if reader is None:
+        yield Left(folder, name, len(table), "no cost rule for this kernel here")
+        return
+    for (system, dtype), part in table.groupby(["system", column], dropna=False):
+        yield from _kernel_case(path, folder, name, str(system), str(dtype), len(part), reader)
 
 
 def _kernel_case(
@@ -120,8 +136,8 @@ READERS: dict[str, tuple[Callable[..., Rows], str]] = {
 
 
 def _whole_models(path: str, folder: str) -> Found:
-    table = _table(os.path.join(path, "data.csv"))
-    for (which, hardware), part in table.groupby(["set", "hardware"]):
+    table = read_table(path, "data")
+    for (which, hardware), part in table.groupby(["set", "hardware"], dropna=False):
         if which == "dvfs":
             yield Left(folder, f"{which} ({hardware})", len(part), "at other clocks: the clock is no input yet")
             continue
@@ -132,12 +148,15 @@ def _whole_models(path: str, folder: str) -> Found:
 
 
 def _torch(path: str, folder: str) -> Found:
-    table = _table(os.path.join(path, "data.csv"))
+    table = read_table(path, "data")
     train = table["mode"].ne("inference")
     if train.any():
         yield Left(folder, "training", int(train.sum()), "training")
-    for (hardware, precision), part in table[~train].groupby(["hardware", "precision"]):
+    for (hardware, precision), part in table[~train].groupby(["hardware", "precision"], dropna=False):
         math = "tf32" if str(precision).startswith("fp32 storage") else "fp32"
+        rest = int((~part.scope.isin(("layer", "model"))).sum())
+        if rest:
+            yield Left(folder, f"other scopes {math} ({hardware})", rest, "neither a layer nor a model")
         for scope, load, network in (("layer", torch.torch_layers, False), ("model", torch.torch_models, True)):
             raw = int(part.scope.eq(scope).sum())
             if raw:
@@ -146,8 +165,7 @@ def _torch(path: str, folder: str) -> Found:
 
 
 def _irene(path: str, folder: str) -> Found:
-    file = next(name for name in sorted(os.listdir(path)) if name.startswith("data."))
-    for hardware, part in _table(os.path.join(path, file)).groupby("hardware"):
+    for hardware, part in read_table(path, "data").groupby("hardware", dropna=False):
         name = str(hardware).partition("NVIDIA ")[2].partition(" (")[0] or str(hardware)
         for scope, load in (("primitive_op", irene.primitives), ("model", irene.models)):
             known = part[part.scope.eq(scope)]
@@ -159,8 +177,8 @@ def _irene(path: str, folder: str) -> Found:
 
 
 def _nas_bench_201(path: str, folder: str) -> Found:
-    table = _table(os.path.join(path, "data.parquet"))
-    for (device, framework), part in table.groupby(["device", "framework"]):
+    table = read_table(path, "data")
+    for (device, framework), part in table.groupby(["device", "framework"], dropna=False):
         if (device, framework) != ("pi5", "litert"):
             yield Left(folder, f"{framework} ({device})", len(part), "another runtime or machine than was fitted")
             continue
@@ -169,19 +187,22 @@ def _nas_bench_201(path: str, folder: str) -> Found:
 
 
 def _getzner(path: str, folder: str) -> Found:
-    raw = len(_table(os.path.join(path, "data.csv")))
+    raw = len(read_table(path, "data"))
     yield _case(folder, "layers", "xeon_gold_5120", raw, partial(cpu.getzner, path))
 
 
 def _willowec(path: str, folder: str) -> Found:
-    for host, part in _table(os.path.join(path, "data.csv")).groupby("host"):
+    for host, part in read_table(path, "data").groupby("host", dropna=False):
         yield _case(folder, "layers", str(host), len(part), partial(cpu.willowec, path, str(host)))
 
 
 def _unknown(path: str, folder: str) -> Found:
-    for name in sorted(os.listdir(path)):
-        if name.startswith("data.") or name.endswith(".parquet"):
-            yield Left(folder, name, len(_table(os.path.join(path, name))), "no cost model of this kind of row yet")
+    for name in _names(path):
+        yield from guarded(folder, name, partial(_unknown_file, path, folder, name))
+
+
+def _unknown_file(path: str, folder: str, name: str) -> Found:
+    yield Left(folder, name, len(read_table(path, name)), "no cost model of this kind of row yet")
 
 
 SETS: dict[str, Callable[[str, str], Found]] = {
