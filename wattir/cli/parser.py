@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from wattir import __version__
-from wattir.cli import compile, devices, estimate, layers, models, validate
+from wattir.cli import compile, devices, estimate, fleet, layers, models, validate
 from wattir.errors import suggestion
 
 VERBS: dict[str, ModuleType] = {
@@ -18,6 +18,7 @@ VERBS: dict[str, ModuleType] = {
     "layers": layers,
     "devices": devices,
     "models": models,
+    "fleet": fleet,
     "validate": validate,
 }
 
@@ -32,6 +33,7 @@ examples:
   wattir compile model.onnx --hw h200_sxm -o model.wattir
   wattir devices h100
   wattir models
+  wattir fleet
 """
 
 
