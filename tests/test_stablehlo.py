@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +15,17 @@ import pytest
 jax = pytest.importorskip("jax")
 pytest.importorskip("flatbuffers")
 
+import jax.numpy as jnp
+import numpy as np
 from jax import export
-from jax_functions import bert, decode, fourier, graph_network, llama, mlp, recurrent, sampler
+from jax_functions import array, bert, decode, fourier, graph_network, llama, mlp, recurrent, sampler
 from test_jax import bytes_of, flop, kinds
 
 import wattir
 from wattir.errors import InputError, ModelFileError, SizeError
 from wattir.frontends import lower_any
-from wattir.frontends.jax import mlir_process
+from wattir.frontends.jax import lower, mlir_process, stablehlo
+from wattir.frontends.jax.light import light_copy
 from wattir.ir import Graph
 
 TEXT = """
@@ -62,14 +66,8 @@ def test_export_has_the_totals_of_the_jaxpr(make: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("ending", ["jaxexport", "mlir", "mlirbc"])
 def test_every_form_of_a_program_reads_the_same(ending: str, tmp_path: Path) -> None:
-    program = exported(mlp)
     path = tmp_path / f"net.{ending}"
-    forms: dict[str, Callable[[], Any]] = {
-        "jaxexport": program.serialize,
-        "mlir": lambda: program.mlir_module().encode(),
-        "mlirbc": lambda: program.mlir_module_serialized,
-    }
-    path.write_bytes(forms[ending]())
+    path.write_bytes(content(exported(mlp), ending))
 
     report = wattir.estimate(str(path), device="h100_sxm")
 
@@ -131,20 +129,85 @@ def test_custom_calls_known_and_unknown(tmp_path: Path) -> None:
 # ---- huge and damaged files ----------------------------------------------------------------------------------------
 
 
-def test_huge_constants_are_stepped_over(tmp_path: Path) -> None:
-    digits = "3F800000" * (1 << 20)
-    body = f"""%c = stablehlo.constant dense<"0x{digits}"> : tensor<32x32768xf32>
-    %1 = stablehlo.dot_general %0, %c, contracting_dims = [1] x [0] : (tensor<8x32xf32>, tensor<32x32768xf32>) -> tensor<8x32768xf32>
-    %2 = stablehlo.custom_call @mine(%1) {{has_side_effect = true}} : (tensor<8x32768xf32>) -> tensor<8xf32>"""
-    path = text_file(tmp_path, body)
-    with open(path, "rb") as file:
-        light = mlir_process.light_text(file, Path(path).stat().st_size)
+def with_constant(rows: int, dtype: str = "float32") -> Any:
+    """x @ c, for a constant c of [rows, 1024] that is no splat."""
+    constant = np.arange(rows * 1024).reshape(rows, 1024).astype(jnp.dtype(dtype))
+    return export.export(jax.jit(lambda x: x @ constant))(array(8, rows, dtype=jnp.dtype(dtype)))
 
-    assert len(light) < 2000
-    assert "dense_resource<__elided__> : tensor<32x32768xf32>" in light
+
+def content(program: Any, ending: str) -> bytes:
+    """A program in each of its forms."""
+    if ending == "jaxexport":
+        return bytes(program.serialize())
+    return program.mlir_module().encode() if ending == "mlir" else bytes(program.mlir_module_serialized)
+
+
+@pytest.mark.parametrize("ending", ["jaxexport", "mlir", "mlirbc"])
+def test_constants_are_not_read(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"net.{ending}"
+    path.write_bytes(content(with_constant(4096), ending))
+
+    with light_copy(str(path)) as light:
+        on_disk = Path(light).stat().st_blocks * 512  # holes take no blocks
+    graph = lower_any(str(path))
+
+    assert path.stat().st_size > 16_000_000
+    assert on_disk < 32_000
+    assert graph.params == 4096 * 1024  # the constant is a parameter
+    assert flop(graph) == 2 * 8 * 4096 * 1024
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn", "int8", "int4", "complex64"])
+def test_a_program_without_its_constants_reads_the_same(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = with_constant(16, dtype).mlir_module_serialized
+    light = lower(program)
+    monkeypatch.setattr(stablehlo, "light_copy", contextlib.nullcontext)
+
+    assert light == lower(program)
+
+
+def test_constants_in_long_lines_and_resources(tmp_path: Path) -> None:
+    """One longer than a block, one that a block's end cuts, one as a list, one in the section of resources."""
+    weight = "tensor<32x32768xf32>"
+    values = ('"0x' + "3F800001" * (1 << 20) + '"', "[" + "[1.0, 2.0], " * 99 + "]")
+    body = "".join(f"%c{i} = stablehlo.constant dense<{value}> : {weight}\n" for i, value in enumerate(values))
+    body += f"%c2 = stablehlo.constant dense_resource<blob> : {weight} // " + "-" * ((1 << 20) - 200)
+    body += f'\n%c3 = stablehlo.constant dense<{values[0]}> : {weight}\n"""'
+    for i in range(4):
+        body += f"""
+    %d{i} = stablehlo.dot_general %0, %c{i}, contracting_dims = [1] x [0] : (tensor<8x32xf32>, {weight}) -> tensor<8x32768xf32>
+    %e{i} = stablehlo.custom_call @mine(%d{i}) {{has_side_effect = true}} : (tensor<8x32768xf32>) -> tensor<8xf32>"""
+    blobs = '{-#\n dialect_resources: { builtin: { blob: "0x04000000' + "3F800001" * (1 << 20) + '" } }\n#-}\n'
+    path = text_file(tmp_path, body.replace('"""', ""), TEXT + blobs)
+
+    with light_copy(path) as light:
+        size = Path(light).stat().st_size
     graph = lower_any(path)
-    assert flop(graph) == 2 * 8 * 32 * (64 + 32768)
-    assert graph.params == 32 * (64 + 32768)  # the constant is a parameter
+
+    assert size < (1 << 20) + 4000
+    assert graph.params == 32 * (64 + 4 * 32768)
+    assert flop(graph) == 2 * 8 * 32 * (64 + 4 * 32768)
+
+
+def test_resources_of_bytecode_are_left_out(tmp_path: Path) -> None:
+    blob = "04000000" + "3F800001" * (64 * 32)
+    text = f"""
+func.func public @main(%arg0: tensor<8x64xf32>) -> tensor<8x32xf32> {{
+  %c = stablehlo.constant dense_resource<blob> : tensor<64x32xf32>
+  %0 = stablehlo.dot_general %arg0, %c, contracting_dims = [1] x [0] : (tensor<8x64xf32>, tensor<64x32xf32>) -> tensor<8x32xf32>
+  return %0 : tensor<8x32xf32>
+}}
+{{-#
+  dialect_resources: {{ builtin: {{ blob: "0x{blob}" }} }}
+#-}}"""
+    path = tmp_path / "net.mlirbc"
+    with open(path, "wb") as file:
+        reader = mlir_process.Reader(text_file(tmp_path, text=text))
+        reader.module.operation.write_bytecode(file)
+
+    with light_copy(str(path)) as light:
+        assert Path(light).stat().st_size < path.stat().st_size - 64 * 32 * 4
+    assert lower_any(str(path)).params == 64 * 32
 
 
 DAMAGED = [

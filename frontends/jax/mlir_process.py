@@ -2,8 +2,8 @@
 
     python mlir_process.py PATH
 
-MLIR may abort on damaged bytecode, and it holds every embedded constant; here both end with this process. Only what a
-lowering needs is printed: of constants the number they are full of, or up to `FEW` whole numbers, never their content.
+MLIR may abort on damaged bytecode, which then ends this process alone. Only what a lowering needs is printed: of
+constants the number they are full of, or up to `FEW` whole numbers, never their content.
 
     {"functions": {name: {"args": [[name, type, {attr}]], "body": [op...]}}, "main": name, "avals": [[size...]...]}
     op: [name, [operand...], [result...], [type...], {attr}, [region...], label]
@@ -15,16 +15,14 @@ from __future__ import annotations
 
 import json
 import mmap
-import os
 import re
 import sys
-from typing import Any, BinaryIO
+from typing import Any
 
 FEW = 64
-LONG = 256  # characters of a constant's digits; longer ones are not kept
 BYTECODE = b"ML\xefR"
-ELIDED = b"dense_resource<__elided__>"  # how MLIR itself prints a constant that it leaves out
-_DENSE = re.compile(rb'dense<"0x[0-9A-Fa-f]*">|dense<\[[^>]{%d,}\]>' % LONG)
+MARK = b"\xa5"
+"""All bytes of a constant whose content `wattir.frontends.jax.light_bytecode` left out."""
 
 
 def main(path: str) -> None:
@@ -32,8 +30,8 @@ def main(path: str) -> None:
     try:
         print(json.dumps(Reader(path).program(), separators=(",", ":")))
     except Exception as error:  # MLIR's own errors, and whatever a damaged file does to the reader
-        line = next((line for line in str(error).splitlines() if "error" in line), str(error).splitlines()[:1])
-        print(f"error: {str(line)[:300]}")
+        lines = str(error).splitlines() or [type(error).__name__]
+        print(f"error: {next((line for line in lines if 'error' in line), lines[0])[:300]}")
         sys.exit(3)
 
 
@@ -62,13 +60,11 @@ class Reader:
 
     def _parse(self, path: str) -> Any:
         with open(path, "rb") as file:
-            start = file.read(4096)
-            if start[:4] == BYTECODE:
-                file.seek(0)
-                return self._bytecode(file.read())
-            if path.lower().endswith(".jaxexport") or b"\x00" in start[:64]:
+            data = file.read(64)
+            if path.lower().endswith(".jaxexport") or (b"\x00" in data and data[:4] != BYTECODE):
                 return self._exported(path)
-            return self.ir.Module.parse(light_text(file, os.path.getsize(path)))
+            data += file.read()
+        return self._bytecode(data) if data[:4] == BYTECODE else self.ir.Module.parse(data.decode("utf-8"))
 
     def _bytecode(self, data: bytes) -> Any:
         found: Any
@@ -148,20 +144,25 @@ class Reader:
     # ---- attributes ------------------------------------------------------------------------------------------------
 
     def _constant(self, op: Any) -> dict[str, Any]:
-        value = _attribute(op, "value")
         try:
-            return {"value": self._content(value)}
-        except Exception:  # a type that the bindings do not read: bf16, float8, a resource
+            return {"value": self._content(_attribute(op, "value"))}
+        except Exception:  # a type that the bindings do not read: bf16, float8, complex, a resource
             return {"value": None}
 
     def _content(self, value: Any) -> Any:
         if not isinstance(value, (self.ir.DenseIntElementsAttr, self.ir.DenseFPElementsAttr)):
             return None
         if value.is_splat:
-            return _plain(value.get_splat_value())
+            return None if value == self._cut(value.type) else _plain(value.get_splat_value())
         if len(value) <= FEW and isinstance(value, self.ir.DenseIntElementsAttr):
             return [int(value[place]) for place in range(len(value))]
         return None
+
+    def _cut(self, kind: Any) -> Any:
+        """The constant of a type whose content was left out; `ir.Attribute` values that are equal are the same."""
+        bits = int((re.search(r"\d+", str(kind.element_type)) or ["64"])[0])
+        width = max(bits // 8, 1) * (2 if "complex" in str(kind.element_type) else 1)
+        return self.ir.Attribute.parse(f'dense<"0x{(MARK * width).hex()}"> : {kind}', self.context)
 
     def _attributes(self, attributes: Any) -> dict[str, Any]:
         named = ((attributes[i].name, attributes[i].attr) for i in range(len(attributes)))
@@ -197,27 +198,6 @@ def _label(location: Any) -> str:
     """The name in a location: ``loc("jit(f)/block/add"(...))``."""
     found = re.match(r'loc\("((?:[^"\\]|\\.)*)"(?!:\d)', str(location)[:1000])
     return found.group(1) if found else ""
-
-
-def light_text(file: BinaryIO, size: int) -> str:
-    """MLIR text without the content of long constants: they are stepped over, not kept."""
-    if size == 0:
-        return ""
-    view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    parts, done = [], 0
-    for found in _DENSE.finditer(view):
-        if found.end() - found.start() < LONG:
-            continue
-        parts += [view[done : found.start()], ELIDED]
-        done = found.end()
-    parts.append(view[done:])
-    return _without_blobs(b"".join(parts)).decode("utf-8")
-
-
-def _without_blobs(text: bytes) -> bytes:
-    """Without the section of resources at the end, where tools put the bytes of large constants."""
-    at = text.rfind(b"\n{-#")
-    return text if at < 0 else text[:at] + b"\n"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from wattir.dims import Size, symbol
 from wattir.errors import ModelFileError, SizeError, UnsupportedError
 from wattir.frontends.jax import mlir_process
 from wattir.frontends.jax.batch import batch_of
+from wattir.frontends.jax.light import light_copy
 from wattir.frontends.jax.node import Shape, Value
 from wattir.frontends.jax.program import Program
 from wattir.frontends.jax.roles import argument_role
@@ -45,12 +46,11 @@ def lower_exported(model: Any, inputs: Any, name: str | None, trip_counts: Mappi
 
 def read(path: str) -> dict[str, Any]:
     """The program in a file as plain data; ModelFileError where it is damaged, even where MLIR aborts on it."""
-    script = mlir_process.__file__
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": "1"}
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", script, path], capture_output=True, timeout=READING_S, check=False, env=environment
-        )
+        with light_copy(path) as light:
+            command = [sys.executable, "-P", mlir_process.__file__, light]
+            done = subprocess.run(command, capture_output=True, timeout=READING_S, check=False, env=environment)
     except subprocess.TimeoutExpired:
         raise ModelFileError(f"{path}: not read in {READING_S} s; expected an exported StableHLO program") from None
     text = done.stdout.decode("utf-8", "replace")
