@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from . import datasets_cpu as cpu
 from . import datasets_irene as irene
 from . import datasets_kernels as kernels
 from . import datasets_models as models
@@ -12,6 +11,7 @@ from . import datasets_networks as networks
 from . import datasets_own as own
 from . import datasets_torch as torch
 from .plan import Plan, Source, fixed
+from .plans_edge import EDGE
 from .solve import Prior
 
 GPU_TILES = ((256.0, 128.0, 64.0, 64.0, 0.7), (256.0, 256.0, 128.0, 64.0, 0.7), (128.0, 128.0, 64.0, 64.0, 0.7))
@@ -95,7 +95,6 @@ EAGER_FAMILIES = ("matmul", "norm", "pointwise", "softmax")
 OWN_FAMILIES = ("conv", "conv3x3", "stem", "depthwise", "norm", "group_norm", "softmax", "pointwise", "reduction",
                 "pooling", "copy", "gather", "recurrent")  # fmt: skip
 IRENE_FAMILIES = ("matmul", "norm", "pointwise", "softmax", "gather")
-CORE_TILES = ((8.0, 16.0, 4.0, 16.0, 0.9),)
 EAGER = {"host_op_s": Prior(2.5e-5, 0.5, 1e-7, 1e-3)}
 RAGGED = {"matmul ragged_rate": fixed(0.146)}
 """As fitted for h200_sxm on first-party layers: all sizes of kernels_power and kernels_latency are multiples of 8."""
@@ -161,31 +160,5 @@ _EAGER = (
     Plan("gtx_1070", _irene_sources("GTX 1070"), IRENE_FAMILIES, ("fp32",), GPU_TILES[2:], EAGER, folds=4),
 )  # fmt: skip
 
-_CPU = (
-    Plan(
-        "raspberry_pi_5",
-        (Source("nas_bench_201_pi5: litert", "nas_bench_201_pi5", partial(cpu.nas_bench_201, framework="litert"),
-                ("conv", "conv3x3", "stem", "pooling", "pointwise", "matmul"), "architecture", most=1500, network=True,
-                note="LiteRT, one thread; joules of the core's rail above idle."),),
-        ("matmul", "conv", "conv3x3", "stem", "pooling", "pointwise"), ("fp32",), CORE_TILES,
-        {"static_w": Prior(0.5, 0.5, 0.01, 3.0)},
-    ),
-    Plan(
-        "xeon_gold_5120",
-        (Source("getzner_cpu_layers", "getzner_cpu_layers", cpu.getzner,
-                ("conv", "conv3x3", "matmul", "pooling", "pointwise", "softmax"), "kind and channels"),),
-        ("matmul", "conv", "conv3x3", "pooling", "pointwise", "softmax"), ("fp32",), CORE_TILES,
-        {"static_w": Prior(60.0, 0.3, 5.0, 150.0)},
-    ),
-    *(
-        Plan(
-            device, (Source(f"willowec_cpu_layers: {host}", "willowec_cpu_layers", partial(cpu.willowec, host=host),
-                            ("conv", "conv3x3", "matmul", "pooling"), "kind and channels"),),
-            ("matmul", "conv", "conv3x3", "pooling"), ("fp32",), CORE_TILES,
-        )
-        for device, host in (("xeon_broadwell_ep", "broadwell-ep"), ("core_raptor_lake", "raptorlake"))
-    ),
-)  # fmt: skip
-
-PLANS = {plan.device: plan for plan in (*_EAGER, *_SERVER, *_CPU)}
+PLANS = {plan.device: plan for plan in (*_EAGER, *_SERVER, *EDGE)}
 """By device. `static_w` where it is given: the idle floor, with a context and at the set's clock, as the set has it."""

@@ -24,6 +24,7 @@ from . import datasets_cpu as cpu
 from . import datasets_irene as irene
 from . import datasets_kernels as kernels
 from . import datasets_models as models
+from . import datasets_nas as nas
 from . import datasets_torch as torch
 from .plan import Source
 from .rows import Rows
@@ -178,12 +179,18 @@ def _irene(path: str, folder: str) -> Found:
 
 def _nas_bench_201(path: str, folder: str) -> Found:
     table = read_table(path, "data")
-    for (device, framework), part in table.groupby(["device", "framework"], dropna=False):
-        if (device, framework) != ("pi5", "litert"):
-            yield Left(folder, f"{framework} ({device})", len(part), "another runtime or machine than was fitted")
+    for (device, framework), part in table.groupby(["device", "framework"], observed=True, dropna=False):
+        machine = PI_5.get(str(framework)) if device == "pi5" else None
+        if machine is None:
+            yield Left(folder, f"{framework} ({device})", len(part), "seconds alone, and of what is not verified")
             continue
-        yield _case(folder, "networks litert", "raspberry_pi_5", len(part), partial(cpu.nas_bench_201, path, framework),
-                    network=True)  # fmt: skip
+        load = partial(nas.nas_bench_201, path, str(device), str(framework))
+        yield _case(folder, f"networks {framework}", machine, len(part), load, network=True)
+
+
+PI_5 = {
+    "litert": "raspberry_pi_5", "onnx": "raspberry_pi_5_onnx", "torchmobile": "raspberry_pi_5_torchmobile",
+}  # fmt: skip
 
 
 def _getzner(path: str, folder: str) -> Found:
