@@ -58,6 +58,27 @@ def add_depth(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_chain(parser: ArgumentParser) -> None:
+    """What surrounds the machine, up to the grid."""
+    parser.add_argument(
+        "--region", metavar="ID", help="go on to node, site, carbon and water of this region, such as us or world"
+    )
+    parser.add_argument("--node", metavar="ID", help="the node around the accelerator (default: its usual one)")
+    parser.add_argument("--pue", metavar="X", type=pue, help="power of the site over that of its nodes (default: 1.2)")
+    parser.add_argument("--embodied", action="store_true", help="with the node's manufacture in the carbon")
+
+
+def pue(text: str) -> float:
+    """A number of at least 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1.0 <= value <= 10.0:
+        raise ArgumentTypeError(f"found {text!r}; expected a number from 1 to 10 such as 1.2")
+    return value
+
+
 def machines(text: str) -> tuple[str, ...]:
     """``h100_sxm,a100_pcie`` as ids, each once."""
     ids = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from wattir.cli.arguments import add_depth, add_machine, add_model, add_sizes, whole_number
+from wattir.cli.arguments import add_chain, add_depth, add_machine, add_model, add_sizes, whole_number
 from wattir.cli.progress import progress
 from wattir.errors import CheckFailed
 from wattir.writing import write_whole
@@ -21,6 +21,7 @@ examples:
   wattir estimate resnet50 --hw h100_sxm,h200_sxm,a100_pcie --batch-size 8
   wattir estimate model.onnx --hw l40s --set seq=512 --dtype fp16 --runtime eager
   wattir estimate model.onnx --hw h100 --json --strict > report.json
+  wattir estimate resnet50 --hw h100_sxm --region us --pue 1.1 --embodied
   wattir estimate model.wattir --csv layers.csv
 """
 
@@ -30,6 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
     add_machine(parser, several=True)
     add_sizes(parser)
+    add_chain(parser)
     parser.add_argument("--bounds", action="store_true", help="show both bounds: fused (compiled) and unfused (eager)")
     parser.add_argument("--strict", action="store_true", help="fail (exit code 1) where any op has no cost rule")
     parser.add_argument("--json", action="store_true", help="print JSON in SI units; a list for several machines")

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from wattir.cli.chain_view import show_chain
 from wattir.cli.console import WIDE, Sheet, bar, clean, clipped, make_console, make_grid
 from wattir.cli.estimates import Estimate
 from wattir.cli.units import between, percent, prefixed
@@ -66,6 +67,8 @@ def _show(console: Console, estimate: Estimate, top: int, depth: int) -> None:
     console.print(_totals(estimate))
     _show_warnings(console, estimate)
     console.print()
+    if estimate.chain:
+        show_chain(console, estimate.chain)
     _show_kinds(console, report)
     if top:
         layers = report.folded(depth).layers

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from wattir.chain import Link, chain, load_node, load_site, node_of
 from wattir.cli.question import cost_models, sizes_of
 from wattir.costmodel import CostModel, compile_graph
 from wattir.passes import RUNTIMES
@@ -15,15 +16,17 @@ from wattir.report import Report
 
 @dataclass(frozen=True)
 class Estimate:
-    """`bounds` maps every runtime to its totals, or is empty."""
+    """`bounds` maps every runtime to its totals; `chain` goes from the machine to the grid; empty if not asked for."""
 
     model: CostModel
     report: Report
     bounds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    chain: tuple[Link, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The report's object; `bounds` in it only where they were asked for."""
-        return {**self.report.to_dict(), **({"bounds": dict(self.bounds)} if self.bounds else {})}
+        """The report's object; `bounds` and `chain` in it only where they were asked for."""
+        more = {"bounds": dict(self.bounds), "chain": [link.to_dict() for link in self.chain]}
+        return {**self.report.to_dict(), **{name: value for name, value in more.items() if value}}
 
 
 def make_estimates(arguments: Namespace) -> tuple[Estimate, ...]:
@@ -31,7 +34,24 @@ def make_estimates(arguments: Namespace) -> tuple[Estimate, ...]:
     models = cost_models(arguments)
     sizes = sizes_of(models[0].graph, arguments)
     bounds = getattr(arguments, "bounds", False)
-    return tuple(Estimate(m, m.report(**sizes), _bounds(m, sizes) if bounds else {}) for m in models)
+    return tuple(_estimate(m, m.report(**sizes), _bounds(m, sizes) if bounds else {}, arguments) for m in models)
+
+
+def _estimate(
+    model: CostModel, report: Report, bounds: Mapping[str, Mapping[str, Any]], arguments: Namespace
+) -> Estimate:
+    return Estimate(model, report, bounds, _chain(model, report, arguments))
+
+
+def _chain(model: CostModel, report: Report, arguments: Namespace) -> tuple[Link, ...]:
+    region = getattr(arguments, "region", None)
+    if region is None:
+        return ()
+    device = model.device
+    node = load_node(arguments.node) if arguments.node else node_of(device.id, device.scope)
+    origin = f"estimated: {device.scope} of {device.id}"
+    totals, site = report.totals, load_site(region, arguments.pue)
+    return chain(totals["energy_j"], totals["time_s"], 1, node, site, origin=origin, embodied=arguments.embodied)
 
 
 def _bounds(model: CostModel, sizes: dict[str, int]) -> dict[str, Mapping[str, Any]]:

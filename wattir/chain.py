@@ -1,0 +1,172 @@
+"""From an accelerator's joules to the meter, the grid and the factory: one chain, every factor with its source.
+
+    accelerators   joules of the boards, as estimated
+    node           overhead * joules + share of host_w * seconds     CPUs, memory, NICs; fans and power supplies
+    site           PUE * node
+    carbon         kg per kWh of the region * site
+    embodied       share of the node's manufacture: kg * seconds / lifetime       (asked for)
+    water on site  litres per kWh of cooling * node
+    water of grid  litres per kWh generated * site
+
+A job on some of a node's accelerators carries that share of host and manufacture. The numbers are in chain.toml.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from wattir.errors import FleetError, suggestion
+
+TABLES = os.path.join(os.path.dirname(__file__), "chain.toml")
+J_PER_KWH = 3.6e6
+SOURCES_OF_POWER = ("coal", "gas", "nuclear", "hydro", "wind", "solar", "biomass")
+WHOLE_SCOPES = ("wall", "node")
+"""Scopes of a device whose joules cover the node already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A server: watts at its plug are `host_w` plus `overhead` times those of its `accelerators`.
+
+    `embodied_kg`: CO2eq of making it, spread evenly over `lifetime_s`.
+    """
+
+    id: str
+    name: str
+    accelerators: float
+    host_w: float
+    overhead: float
+    embodied_kg: float
+    lifetime_s: float
+    source: str
+    embodied_source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a node stands: PUE, carbon and water of its grid per kWh, litres of cooling per kWh of its nodes."""
+
+    region: str
+    name: str
+    pue: float
+    carbon_kg_per_kwh: float
+    grid_water_l_per_kwh: float
+    water_l_per_kwh: float
+    pue_source: str
+    grid_source: str
+    grid_water_source: str
+    water_source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One step: the value after it, in J, kg or L, the factor that led there, and where the factor is from."""
+
+    name: str
+    value: float
+    unit: str
+    factor: str
+    source: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def chain(
+    energy_j: float, time_s: float, accelerators: float, node: Node | None, site: Site, *, origin: str = "estimated",
+    embodied: bool = False,
+) -> tuple[Link, ...]:  # fmt: skip
+    """The chain of a job that takes `energy_j` on so many accelerators for `time_s`; `origin`: where these are from.
+
+    Without a node the joules are taken as those of the whole node.
+    """
+    for name, value in (("energy_j", energy_j), ("time_s", time_s)):
+        if not 0.0 <= value < float("inf"):
+            raise FleetError(f"{name} = {value}; expected a number of at least 0")
+    return tuple(_links(energy_j, time_s, accelerators, node, site, origin, embodied))
+
+
+def _links(
+    energy_j: float, time_s: float, accelerators: float, node: Node | None, site: Site, origin: str, embodied: bool
+) -> Iterator[Link]:
+    yield Link("accelerators" if node else "node", energy_j, "J", f"{accelerators:g} x", origin)
+    if node:
+        host_w = node.host_w * accelerators / node.accelerators
+        energy_j = node.overhead * energy_j + host_w * time_s
+        yield Link("node", energy_j, "J", f"x {node.overhead:g} + {host_w:.4g} W", f"{node.name}: {node.source}")
+    site_j = site.pue * energy_j
+    yield Link("site", site_j, "J", f"x {site.pue:g} PUE", site.pue_source)
+    kwh = site_j / J_PER_KWH
+    carbon = site.carbon_kg_per_kwh
+    yield Link("carbon", kwh * carbon, "kg", f"x {carbon:g} kg/kWh", f"{site.name}: {site.grid_source}")
+    if embodied and node:
+        share = accelerators / node.accelerators * time_s / node.lifetime_s
+        factor = f"{node.embodied_kg:g} kg x {share:.3g} of its life"
+        yield Link("embodied", node.embodied_kg * share, "kg", factor, node.embodied_source)
+    cooling = site.water_l_per_kwh
+    yield Link("water on site", energy_j / J_PER_KWH * cooling, "L", f"node x {cooling:g} L/kWh", site.water_source)
+    grid = site.grid_water_l_per_kwh
+    yield Link("water of grid", kwh * grid, "L", f"site x {grid:.3g} L/kWh", site.grid_water_source)
+
+
+@lru_cache
+def _tables() -> Mapping[str, Any]:
+    with open(TABLES, "rb") as file:
+        return tomllib.load(file)
+
+
+def node_ids() -> tuple[str, ...]:
+    """All nodes known."""
+    return tuple(_tables()["nodes"])
+
+
+def region_ids() -> tuple[str, ...]:
+    """All regions known."""
+    return tuple(name for name in _tables()["regions"] if name != "source")
+
+
+def load_node(wanted: str) -> Node:
+    """The node of this id; FleetError suggests near misses."""
+    _check_known("node", wanted, node_ids())
+    table = dict(_tables()["nodes"][wanted])
+    table.pop("devices")
+    return Node(id=wanted, **table)
+
+
+def node_of(device_id: str, scope: str) -> Node | None:
+    """The node that a device usually sits in; None where its joules cover the node; FleetError where none is known."""
+    if scope in WHOLE_SCOPES:
+        return None
+    for name, table in _tables()["nodes"].items():
+        if device_id in table["devices"]:
+            return load_node(name)
+    raise FleetError(f"{device_id}: no node is known around it; expected --node with one of {', '.join(node_ids())}")
+
+
+def load_site(region: str, pue: float | None = None) -> Site:
+    """A site in this region, at the usual PUE or one of your own."""
+    tables = _tables()
+    _check_known("region", region, region_ids())
+    found, site, water = tables["regions"][region], tables["site"], tables["water_l_per_kwh"]
+    grid_water = sum(found[source] * water[source] for source in SOURCES_OF_POWER)
+    usual = Site(
+        region, found["name"], site["pue"], found["carbon_kg_per_kwh"], grid_water, site["water_l_per_kwh"],
+        site["pue_source"], tables["regions"]["source"], water["source"], site["water_source"],
+    )  # fmt: skip
+    if pue is None:
+        return usual
+    if not 1.0 <= pue <= 10.0:
+        raise FleetError(f"pue = {pue}; expected a number from 1 to 10")
+    return replace(usual, pue=pue, pue_source="given")
+
+
+def _check_known(what: str, wanted: str, known: tuple[str, ...]) -> None:
+    if wanted not in known:
+        near = suggestion(wanted, known)
+        raise FleetError(f"{what} {wanted!r}: not known; expected one of {', '.join(known)}{near}")
