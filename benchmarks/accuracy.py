@@ -30,6 +30,8 @@ from wattir.backends.fit.plan import Fitted, Source, as_run, fit
 from wattir.backends.fit.plans import PLANS
 from wattir.backends.fit.rows import JOULES_OF, Array, Rows, together
 from wattir.backends.fit.sets import Case, Left, cases, guarded
+from wattir.cli.accuracy_view import COLUMNS, show_accuracy
+from wattir.cli.console import Sheet, make_console
 from wattir.device import Device, device_folder, load_device
 
 Found = dict[str, Any]
@@ -114,58 +116,19 @@ def _coverage(errors: LeftOut, mask: Array, groups: Array, network: bool) -> Fou
     return {"coverage": float(np.nanmean(inside)), "median_half_width": float(np.median(widths))}
 
 
-COLUMNS = ("rows", "groups", "time %", "mape", "bias", "tau", "energy %", "mape", "bias", "tau", "given time %",
-           "covered %", "half-width")  # fmt: skip
-
-
 def show(found: Sequence[Found], left: Sequence[Left]) -> None:
     """Two tables: errors, and what was not predicted."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=None if sys.stdout.isatty() else 230)
-    table = Table(
-        title="Median absolute percentage errors; half-width of the 90 % interval in log space", title_justify="left"
-    )
-    for name in ("folder", "machine", "rows of", *COLUMNS):
-        table.add_column(name, justify="left" if name in ("folder", "machine", "rows of") else "right")
-    for each in found:
-        table.add_row(each["folder"], each["device"], each["what"], *_cells(each))
-    console.print(table)
+    lines = [([each["folder"], each["device"], each["what"]], each) for each in found]
+    show_accuracy("Predicted beside measured", ["folder", "machine", "rows of"], lines)
     if left:
-        console.print(_left_table(left))
+        _show_left(left)
 
 
-def _cells(each: Found) -> list[str]:
-    energy = each.get("energy", {})
-    return [
-        str(each["rows"]), str(each["groups"]), *_errors(each["time"]), *_errors(energy),
-        _share(each.get("energy_given_time", {}).get("median_ape")), _share(energy.get("coverage")),
-        _number(energy.get("median_half_width")),
-    ]  # fmt: skip
-
-
-def _errors(each: Found) -> list[str]:
-    return [*(_share(each.get(name)) for name in ("median_ape", "mape", "bias")), _number(each.get("tau"))]
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _left_table(left: Sequence[Left]) -> Any:
-    from rich.table import Table
-
-    table = Table(title="Not predicted", title_justify="left")
-    for name in ("folder", "what", "rows", "why"):
-        table.add_column(name, justify="right" if name == "rows" else "left")
+def _show_left(left: Sequence[Left]) -> None:
+    sheet = Sheet(make_console(COLUMNS), "Not predicted", "folder", "what", ">rows", "why")
     for each in left:
-        table.add_row(each.folder, each.what, "not known" if each.rows is None else str(each.rows), each.why)
-    return table
+        sheet.row(each.folder, each.what, "not known" if each.rows is None else str(each.rows), each.why)
+    sheet.show()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -122,7 +122,7 @@ def test_held_out_layers_are_covered(capsys):
 
 @pytest.mark.parametrize(
     ("rows", "said"),
-    [("", "cannot be read"), ("a,b\n1,2\n", "no column dtype, energy_j"), (None, "no such file")],
+    [("", "cannot be read"), ("a,b\n1,2\n", "no column kind, op"), (None, "no such file")],
 )
 def test_rows_that_are_no_layers_are_refused(tmp_path, capsys, rows, said):
     path = tmp_path / "rows.csv"

@@ -29,7 +29,8 @@ FRAMEWORKS = {
 BACKEND_MAY = FRONTEND_MAY | {
     "wattir.costs", "wattir.work", "wattir.layers", "wattir.roofline", "wattir.tape",
     "wattir.device", "wattir.device_schema", "wattir.device_text", "wattir.machine", "wattir.interval",
-    "wattir.models", "wattir.wattir_file", "wattir.passes", "wattir.passes.precision",  # a fit is judged on networks
+    "wattir.api", "wattir.models", "wattir.wattir_file", "wattir.passes", "wattir.passes.precision",  # networks of rows
+    "wattir.writing",
 }  # fmt: skip
 BACKEND_LIBRARIES = {"numpy", "numba", "scipy", "pyarrow", "pandas"}
 CORE_LIBRARIES = {"numpy"}

@@ -14,14 +14,15 @@ pytest.importorskip("numba")
 
 from wattir import layers  # noqa: E402
 from wattir.backends.fit import plan as plans  # noqa: E402
-from wattir.backends.fit.__main__ import fit_device, main  # noqa: E402
 from wattir.backends.fit.cross_validate import fold_of, left_out  # noqa: E402
 from wattir.backends.fit.intervals import NETWORK_OF_LAYER, beyond_waiting, half_width, interval  # noqa: E402
 from wattir.backends.fit.model import predict  # noqa: E402
 from wattir.backends.fit.priors import limits_of, priors_of  # noqa: E402
 from wattir.backends.fit.rows import layer_rows, network_rows, thinned, together  # noqa: E402
+from wattir.backends.fit.run import fit_device  # noqa: E402
 from wattir.backends.fit.solve import Prior, coefficients_of, solve, with_values  # noqa: E402
 from wattir.backends.fit.write import rounded, with_fit, without_fit  # noqa: E402
+from wattir.cli import main  # noqa: E402
 from wattir.costs import tabulate  # noqa: E402
 from wattir.device import device_folder, device_from_text, load_device  # noqa: E402
 from wattir.dims import symbol  # noqa: E402
@@ -196,7 +197,7 @@ def test_writer_round_trips_and_keeps_the_head():
 
 def test_absent_data_are_said_and_leave_the_file_alone(tmp_path, capsys):
     before = load_device("raspberry_pi_5")
-    assert main(["--data", str(tmp_path), "--device", "raspberry_pi_5", "--out", str(tmp_path)]) == 0
+    assert main(["fit", "--data", str(tmp_path), "--device", "raspberry_pi_5", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "skipped nas_bench_201_pi5" in said and "stays as it is" in said
     assert load_device("raspberry_pi_5") == before and not list(tmp_path.iterdir())
@@ -204,7 +205,7 @@ def test_absent_data_are_said_and_leave_the_file_alone(tmp_path, capsys):
 
 def test_a_device_without_a_plan_is_refused():
     with pytest.raises(DeviceError, match=r"--device h300_sxm: no plan to fit it.*did you mean .*h100_sxm"):
-        fit_device("h300_sxm", "nowhere", None)
+        fit_device("h300_sxm", "nowhere", None, print)
 
 
 def test_priors_of_no_parameter_are_refused():
@@ -215,4 +216,4 @@ def test_priors_of_no_parameter_are_refused():
 def test_what_no_row_informs_gets_no_coefficient():
     rows = made_rows(30)
     plan = plans.Plan("made_up", (), ("matmul", "matmul.fp8", "pointwise", "norm"), ("bf16", "fp8"), (TILES,))
-    assert plans.informed(plan, rows) == (["matmul", "pointwise"], ["bf16"])
+    assert plans.informed(plan, rows, bare()) == (["matmul", "pointwise"], ["bf16"])

@@ -1,6 +1,6 @@
-"""First-party layers on one GPU: ``benchmarks/measurements/ID/layers.csv``, made by ``benchmarks/measure_cuda.py``.
+"""Layers as ``wattir measure`` writes them, and as ``benchmarks/measurements/ID/layers.csv`` has them of our own.
 
-A row is one PyTorch layer, called again and again. `cold` rows rotate all operands through more memory than the
+A row is one layer, called again and again. `cold` rows rotate all operands through more memory than the
 last-level cache holds, so that activations too come from memory; the others find everything in the cache.
 """
 
@@ -19,8 +19,8 @@ from wattir.errors import InputError
 from wattir.ir import Graph
 from wattir.work import Work
 
-from .plan import Source
 from .rows import Rows, joined, network_rows
+from .tables import read_file, with_joules
 
 Row = Any
 SIZES = (
@@ -41,48 +41,72 @@ SPECIAL = {"gelu": (6, 1), "gelu_tanh": (8, 2), "silu": (2, 2), "sigmoid": (1, 2
            "rsqrt": (0, 1), "hardswish": (4, 0), "div": (0, 1), "lerp": (3, 0), "addcmul": (2, 0)}  # fmt: skip
 
 
-NEEDED = frozenset({"kind", "op", "function", "dtype", "math", "layout", "time_s", "energy_j"})
-OWN_SOURCE = Source("own layers", "", lambda folder: own_layers(folder), (), "kind and type of layer")
-"""How such rows are read where nothing is fitted to them."""
+NEEDED = ("kind", "op", "function", "dtype", "math", "layout", "time_s")
+MOST = 2**40
+"""The largest size that is believed."""
 
 
 def own_layers(folder: str, file: str = "layers.csv") -> Rows:
-    """All layers whose kind has a rule here, grouped by the sizes that make a layer's type."""
-    import pandas as pd
-
-    path = os.path.join(folder, file)
-    try:
-        table = pd.read_csv(path, low_memory=False)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); expected a CSV table of measured layers") from None
-    missing = sorted(NEEDED - set(table.columns))
-    if missing:
-        raise InputError(f"{path}: no column {', '.join(missing)}; expected the columns of the first-party layers.csv")
-    for name in SIZES:
-        table[name] = table[name].fillna(0).astype(int) if name in table else 0
-    good = table.time_s.gt(0.0) & table.energy_j.gt(0.0)
-    planar = table.op.eq("conv2d") & table.layout.eq("nchw") & table.dtype.isin(("bf16", "fp16"))
-    dropped = {
-        "failed": int((~good).sum()),
-        "16 bit convolution, channels first: transposed on the way": int((good & planar).sum()),
-    }
-    table = table[good & ~planar]
+    """All layers whose kind has a rule here, grouped by the sizes that make a layer's type, labelled by kind."""
+    table, dropped = _usable(own_table(folder, file))
     works = [_work(row) for row in table.itertuples()]
-    known = np.array([work is not None for work in works])
+    known = np.array([work is not None for work in works], bool)
     kept = table[known]
-    groups = [""] * len(kept)
-    for kind in set(kept.kind):
-        same = np.flatnonzero(kept.kind == kind)
-        for at, name in zip(same, joined(kept.iloc[same], *GROUPED_BY.get(kind, OTHERS_GROUPED_BY)), strict=True):
-            groups[at] = str(name)
     rows = network_rows(
-        [[work] for work in works if work is not None], time_s=kept.time_s, energy_j=kept.energy_j, group=groups,
-        label="layer", hot=1.0 - kept.cold.to_numpy(float),
+        [[work] for work in works if work is not None], time_s=kept.time_s, energy_j=kept.energy_j, group=_groups(kept),
+        label=kept.kind, hot=1.0 - kept.cold.to_numpy(float),
     )  # fmt: skip
     return replace(
         rows, work=_cold(rows, kept.cold.to_numpy(bool)),
         dropped={**dropped, "of a kind without a single rule (scan, fused)": int((~known).sum())},
     )  # fmt: skip
+
+
+def own_table(folder: str, file: str) -> Any:
+    """The rows as they lie in the file; InputError where it is none of ours."""
+    path = os.path.join(folder, file)
+    table = with_joules(read_file(path))
+    missing = [name for name in NEEDED if name not in table]
+    if missing:
+        raise InputError(f"{path}: no column {', '.join(missing)}; expected the columns that `wattir measure` writes")
+    return table
+
+
+def _usable(table: Any) -> tuple[Any, dict[str, int]]:
+    """The layers whose sizes and results are numbers, and how many rows are not, by reason."""
+    table, odd = _with_sizes(table[table.kind.ne("model")])
+    failed = ~table.time_s.gt(0.0) | table.energy_j.le(0.0)
+    planar = table.op.eq("conv2d") & table.layout.eq("nchw") & table.dtype.isin(("bf16", "fp16"))
+    reasons = {
+        "failed, or of an idle device": failed,
+        "a size is no whole number": odd & ~failed,
+        "16 bit convolution, channels first: transposed on the way": planar & ~odd & ~failed,
+    }
+    return table[~(failed | odd | planar)], {reason: int(mask.sum()) for reason, mask in reasons.items()}
+
+
+def _with_sizes(table: Any) -> tuple[Any, Any]:
+    """Sizes as integers, 0 where there is none, and where one is no whole number; seconds and joules as numbers."""
+    import pandas as pd
+
+    odd = pd.Series(False, table.index)
+    columns: dict[str, Any] = {name: pd.to_numeric(table[name], errors="coerce") for name in ("time_s", "energy_j")}
+    for name in SIZES:
+        given = table[name] if name in table else pd.Series(0, table.index)
+        number = pd.to_numeric(given, errors="coerce")
+        wrong = given.notna() & ~(number.between(0, MOST) & (number % 1 == 0))
+        odd |= wrong
+        columns[name] = number.where(~wrong, 0).fillna(0).astype(int)
+    return table.assign(**columns), odd
+
+
+def _groups(table: Any) -> list[str]:
+    groups = [""] * len(table)
+    for kind in sorted(set(table.kind)):
+        same = np.flatnonzero(table.kind == kind)
+        for at, name in zip(same, joined(table.iloc[same], *GROUPED_BY.get(kind, OTHERS_GROUPED_BY)), strict=True):
+            groups[at] = str(name)
+    return groups
 
 
 def _cold(rows: Rows, cold: Any) -> Any:
@@ -95,7 +119,10 @@ def _cold(rows: Rows, cold: Any) -> Any:
 
 def _work(row: Row) -> Work | None:
     maker = MAKERS.get(row.kind)
-    graph = maker(row) if maker else None
+    try:
+        graph = maker(row) if maker else None
+    except (ArithmeticError, LookupError, InputError):  # sizes that no such layer has
+        return None
     if graph is None:
         return None
     math = row.math if isinstance(row.math, str) and row.kind in ("gemm", "conv", "recurrent") else row.dtype

@@ -47,6 +47,11 @@ def evaluate_rows(device: Device, rows: Rows) -> dict[str, Any]:
     return report
 
 
+def by_label(device: Device, rows: Rows) -> dict[str, dict[str, Any]]:
+    """`evaluate_rows` of the rows of each label alone, in the order of their names."""
+    return {name: evaluate_rows(device, rows.take(rows.label == name)) for name in sorted(set(rows.label.tolist()))}
+
+
 def covered(predicted: Array, measured: Array, width: Array) -> dict[str, float]:
     """The share of rows within their half-width in log space, and its median."""
     inside = np.abs(np.log(predicted / measured)) <= width

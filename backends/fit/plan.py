@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,6 @@ from .priors import limits_of, priors_from, priors_of
 from .rows import Array, Rows, thinned, together
 from .solve import Prior, log_residuals, solve, with_values
 from .write import with_fit, without_fit
-
-DATE = "2026-11-20"
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,7 @@ class Plan:
 
     `tiles`: candidates, of which the one with the least cost on the rows is taken. `energies_from`: the relative whose
     powers and energies are the priors, in proportion to the limits, with this `energy_spread` (0: taken as they are).
+    `command`: what the record says the fit was made by, if not ``wattir fit --device ID``.
     """
 
     device: str
@@ -61,6 +61,7 @@ class Plan:
     energies_from: str = ""
     energy_spread: float = 0.0
     note: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def fit(
     index = np.repeat(np.arange(len(loaded)), [part.samples for _, _, part in loaded])
     held = np.isin(index, [i for i, source in enumerate(sources) if source.held_out])
     known = rows.take(~held)
-    families, maths = informed(plan, known)
+    families, maths = informed(plan, known, device)
     given = {**_lent(plan, text, where), **plan.given}
     priors = priors_of(
         device, maths, families, {name: given[name] for name in given if _applies(name, maths, families)}
@@ -117,10 +118,10 @@ def fit(
     return sources, [whole for _, whole, _ in loaded], fitted
 
 
-def informed(plan: Plan, rows: Rows) -> tuple[list[str], list[str]]:
-    """The plan's families and maths that occur in the rows: what no row informs gets no coefficient."""
+def informed(plan: Plan, rows: Rows, device: Device) -> tuple[list[str], list[str]]:
+    """The plan's families and maths that the rows run in: what no row informs gets no coefficient."""
     seen = {f"{family}.{math}" if f"{family}.{math}" in plan.families else family for family, math in rows.kinds}
-    maths = {math for _, math in rows.kinds} | ({"fp32"} if "depthwise" in seen else set())
+    maths = {device.math(math) for _, math in rows.kinds} | ({"fp32"} if "depthwise" in seen else set())
     families = [family for family in plan.families if family in seen or family == "matmul"]
     return families, [math for math in plan.maths if math in maths]
 
@@ -240,8 +241,8 @@ def _record(source: Source, index: int, whole: Rows, fitted: Fitted, plan: Plan)
     record: dict[str, Any] = {
         "data_set": source.data_set, "rows": whole.samples, "rows_used": used, "grouped_by": source.grouped_by,
         "groups": len(set(whole.group.tolist())), "families": list(source.families), **fitted.errors.summary(mask),
-        "dropped": [f"{count} {reason}" for reason, count in whole.dropped.items() if count], "date": DATE,
-        "command": f"python -m wattir.backends.fit --device {plan.device}",
+        "dropped": [f"{count} {reason}" for reason, count in whole.dropped.items() if count],
+        "date": date.today().isoformat(), "command": plan.command or f"wattir fit --device {plan.device}",
     }  # fmt: skip
     if source.held_out:
         record["note"] = "Held out: only host_op_s and the interval are from these."

@@ -55,6 +55,15 @@ def coefficients_of(values: Mapping[str, float], tiles: Sequence[float]) -> Coef
     return Coefficients(**scalars, j_per_flop=energies, tiles=rated, families=made)
 
 
+def values_of(c: Coefficients) -> dict[str, float]:
+    """The flat names and values of Coefficients: the way back from `coefficients_of`."""
+    values = {name: getattr(c, name) for name in SCALARS} | {"small_rate": c.tiles[4]}
+    values |= {f"j_per_flop {math}": energy for math, energy in c.j_per_flop.items()}
+    for name, family in c.families.items():
+        values |= {f"{name} {field}": getattr(family, field) for field in family.__slots__}
+    return values
+
+
 def with_values(device: Device, values: Mapping[str, float], tiles: Sequence[float]) -> Device:
     """The device with these coefficients."""
     return replace(device, coefficients=coefficients_of(values, tiles))

@@ -15,8 +15,11 @@ JOULES = ("energy_j", "gpu_energy_j", "power_w")
 def read_table(folder: str, name: str, system: str | None = None) -> Any:
     """The table of this name in a folder, or its rows whose column ``system`` is this; columns of joules that it lacks
     are NaN. InputError where there is none or it is damaged."""
-    path = table_path(folder, name)
-    table = _read(path, system)
+    return with_joules(read_file(table_path(folder, name), system))
+
+
+def with_joules(table: Any) -> Any:
+    """The table with columns of nothing for the joules that it lacks."""
     absent = [column for column in JOULES if column not in table]
     return table.assign(**dict.fromkeys(absent, float("nan"))) if absent else table
 
@@ -30,7 +33,8 @@ def table_path(folder: str, name: str) -> str:
     return found[0]
 
 
-def _read(path: str, system: str | None) -> Any:
+def read_file(path: str, system: str | None = None) -> Any:
+    """A file's table; with `system`, its rows of that one. InputError where it cannot be read."""
     import pandas as pd
 
     try:

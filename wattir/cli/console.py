@@ -21,9 +21,9 @@ WIDE = 110
 Cell = TypeVar("Cell")
 
 
-def make_console() -> Console:
+def make_console(pipe_columns: int = PIPE_COLUMNS) -> Console:
     """A console on stdout; names with brackets or colons in them are no markup."""
-    width = max(NARROWEST, get_terminal_size().columns) if sys.stdout.isatty() else PIPE_COLUMNS
+    width = max(NARROWEST, get_terminal_size().columns) if sys.stdout.isatty() else pipe_columns
     return Console(width=width, markup=False, emoji=False, highlight=False)
 
 

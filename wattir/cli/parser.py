@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from wattir import __version__
-from wattir.cli import compile, devices, estimate, fleet, layers, models, validate
+from wattir.cli import compile, devices, estimate, fit, fleet, layers, models, validate
 from wattir.errors import suggestion
 
 VERBS: dict[str, ModuleType] = {
@@ -19,6 +19,7 @@ VERBS: dict[str, ModuleType] = {
     "devices": devices,
     "models": models,
     "fleet": fleet,
+    "fit": fit,
     "validate": validate,
 }
 

@@ -1,0 +1,94 @@
+"""A plan for a user's own rows: all that they inform is fitted, held by the coefficients of the nearest relative."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import tomllib
+from dataclasses import replace
+
+from wattir.device import FAMILY_FALLBACK, Device, device_from_text, device_ids, load_device
+from wattir.device_schema import LIMITS
+
+from .own_rows import own_sources
+from .plan import Plan, fixed
+from .priors import limits_of, priors_of
+from .solve import Prior, values_of
+from .write import without_fit
+
+SPREAD = 0.3
+"""How sure a relative's coefficients are (standard deviation of the logarithm): the spread among the fitted GPUs."""
+HOST_OP_S = Prior(1e-5, 1.0, 1e-7, 1e-2)
+
+
+def own_plan(rows: str, text: str, where: str, command: str) -> Plan:
+    """The plan of the device file `text` (read from `where`) for the rows in a file."""
+    found = tuple(source for source, part in own_sources(rows) if part.samples)
+    device = limits_of(text, where)
+    lender = _lender(text, where, device)
+    families = tuple(dict.fromkeys((*FAMILY_FALLBACK, "matmul", *lender.coefficients.families)))
+    return Plan(
+        device.id, found, families, tuple(device.flop_per_s), (lender.coefficients.tiles,),
+        given=_given(device, lender, families), command=command,
+        note=f"Held by the coefficients of {lender.borrowed_from} in proportion to the limits.",
+    )  # fmt: skip
+
+
+def with_relative(text: str, where: str) -> str:
+    """The head of a device file; one that names no relative gets the nearest machine's name."""
+    head = without_fit(text)
+    if tomllib.loads(head).get("relatives"):
+        return head
+    line = f'relatives = ["{nearest(limits_of(text, where))}"]\n'
+    return re.sub(r"^\[", lambda _: f"{line}\n[", re.sub(r"^relatives.*\n", "", head, flags=re.M), count=1, flags=re.M)
+
+
+def nearest(device: Device) -> str:
+    """The measured machine of the same kind, or of any, whose limits differ least in log space."""
+    known = [load_device(name) for name in device_ids() if name != device.id]
+    known = [other for other in known if other.measured]
+    alike = [other for other in known if other.kind == device.kind] or known
+    return min(alike, key=lambda other: (_distance(device, other), other.id)).id
+
+
+def _distance(device: Device, other: Device) -> float:
+    pairs = [(device.power_w, other.power_w), (device.memory_bytes_per_s, other.memory_bytes_per_s)]
+    pairs += [(rate, other.flop_per_s[name]) for name, rate in device.flop_per_s.items() if name in other.flop_per_s]
+    return sum(abs(math.log(a / b)) for a, b in pairs) / len(pairs)
+
+
+def head_like(name: str, path: str) -> str:
+    """The head of a new device file with the limits of a known machine."""
+    other = load_device(name)
+    limits = {key: getattr(other, key) for key in LIMITS}
+    return "\n".join([
+        f'id = "{_identifier(path)}"', f'name = "{_identifier(path)}, as {other.name}"', "aliases = []",
+        f'kind = "{other.kind}"', f'scope = "{other.scope}"', f'relatives = ["{other.id}"]', "", "[limits]",
+        f'source = "those of {other.id}; replace them where this machine differs"',
+        *(f"{key} = {value!r}" for key, value in limits.items()), "", "[limits.flop_per_s]",
+        *(f"{key} = {value!r}" for key, value in other.flop_per_s.items()), "",
+    ])  # fmt: skip
+
+
+def _identifier(path: str) -> str:
+    stem = os.path.splitext(os.path.basename(path))[0]
+    return re.sub(r"\W", "_", stem) or "my_machine"
+
+
+def _lender(text: str, where: str, device: Device) -> Device:
+    """The relative's coefficients, scaled to this device's limits."""
+    return replace(device_from_text(with_relative(text, where), where), id=device.id)
+
+
+def _given(device: Device, lender: Device, families: tuple[str, ...]) -> dict[str, Prior]:
+    """The priors of a bare device with the relative's values at their centres."""
+    lent = values_of(lender.coefficients)
+    plain = priors_of(device, tuple(device.flop_per_s), families, {"host_op_s": HOST_OP_S})
+    given = {name: _moved(prior, lent[name]) for name, prior in plain.items() if lent.get(name, 0.0) > 0.0}
+    ragged = lender.coefficients.families["matmul"].ragged_rate
+    return {"host_op_s": HOST_OP_S, **given} | ({"matmul ragged_rate": fixed(ragged)} if ragged < 1.0 else {})
+
+
+def _moved(prior: Prior, value: float) -> Prior:
+    return replace(prior, value=min(max(value, prior.low), prior.high), spread=min(prior.spread, SPREAD))

@@ -1,0 +1,69 @@
+"""The two ways to fit: known devices to the measured sets of a folder, and one device file to a user's own rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from wattir.device import Device, device_folder, device_from_text
+from wattir.errors import DeviceError, InputError, suggestion
+from wattir.writing import write_whole
+
+from .own_plan import head_like, own_plan, with_relative
+from .plan import run
+from .plans import PLANS
+
+Say = Callable[[str], None]
+
+
+def fit_device(device: str, data: str, out: str | None, say: Say) -> bool:
+    """Fits a known device to the sets in `data` and writes its file, into the folder `out` or in place.
+
+    False where none of its data are there: the file stays as it is.
+    """
+    if device not in PLANS:
+        raise DeviceError(
+            f"--device {device}: no plan to fit it; expected one of {', '.join(PLANS)}{suggestion(device, PLANS)}"
+        )
+    path = os.path.join(device_folder(), f"{device}.toml")
+    say(device)
+    found = run(PLANS[device], _read(path), path, data, say)
+    if found is None:
+        say(f"  {device}.toml stays as it is: none of its data are in {data}")
+        return False
+    write_whole(os.path.join(out, f"{device}.toml") if out else path, found)
+    return True
+
+
+def fit_rows(rows: str, path: str, like: str | None, say: Say) -> Device:
+    """Fits the device file at `path` to the rows in a file, and writes it; where there is no such file yet, it begins
+    with the limits of the machine `like`."""
+    command = f"wattir fit --rows {os.path.basename(rows)} --device {os.path.basename(path)}"
+    text = with_relative(_head(path, like), path)
+    plan = own_plan(rows, text, path, command + (f" --like {like}" if like else ""))
+    say(f"{plan.device}: {plan.note}")
+    found = run(plan, text, path, "", say)
+    assert found is not None  # own_plan has seen the rows
+    write_whole(path, found)
+    return device_from_text(found, path)
+
+
+def _head(path: str, like: str | None) -> str:
+    if not path.endswith(".toml"):
+        raise InputError(f"--device {path}: expected the path of a device file, ending in .toml")
+    if os.path.exists(path):
+        return _read(path)
+    if like is None:
+        raise InputError(
+            f"--device {path}: no such file; expected a device file with your machine's [limits], or --like ID to "
+            "begin with those of a known machine"
+        )
+    return head_like(like, path)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DeviceError(f"{path}: cannot be read ({error}); expected a device file in TOML") from None

@@ -1,0 +1,62 @@
+"""Device files from measurements: your own rows, or the measured sets that the known machines come from.
+
+Your own rows are those that `wattir measure` writes; some twenty are enough, because the coefficients of the nearest
+known machine hold what they do not tell. The file records rows, errors on rows left out, date and command.
+Needs wattir[fit].
+"""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+
+from wattir.errors import InputError
+
+HELP = "a device file from measured rows"
+EXAMPLES = """\
+examples:
+  wattir fit --rows rows.csv --device my_machine.toml --like h100_sxm
+  wattir fit --rows rows.csv --device my_machine.toml
+  wattir fit --data ../shared/data --device a10 --device a30
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What `fit` accepts."""
+    default = os.environ.get("WATTIR_DATA", "../shared/data")
+    parser.add_argument("--rows", metavar="ROWS.csv", help="your own rows, as `wattir measure` writes them")
+    parser.add_argument(
+        "--device", metavar="FILE.toml|ID", action="append", default=[],
+        help="with --rows the device file to write, which must hold the machine's [limits] unless --like is given; "
+        "with --data the id of a known machine (default: all that have a plan)",
+    )  # fmt: skip
+    parser.add_argument("--like", metavar="ID", help="with --rows: begin a new device file with this machine's limits")
+    parser.add_argument("--data", metavar="DIR", default=default, help=f"folder of measured sets (default: {default})")
+    parser.add_argument("--out", metavar="DIR", help="with --data: write the files there instead of in place")
+
+
+def run(arguments: Namespace) -> int:
+    """Fits, saying what it does; every file is written as soon as its fit is done."""
+    try:
+        from wattir.backends.fit import run as fits
+    except ImportError as error:
+        raise InputError(f"fit needs {error.name}, which is not installed; pip install 'wattir[fit]'") from None
+    if arguments.rows is None:
+        from wattir.backends.fit.plans import PLANS
+
+        if arguments.like is not None:
+            raise InputError(f"--like {arguments.like}: only with --rows; the known machines have their own files")
+        for device in arguments.device or PLANS:
+            fits.fit_device(device, arguments.data, arguments.out, _say)
+        return 0
+    if len(arguments.device) != 1:
+        found = ", ".join(arguments.device) or "none"
+        raise InputError(f"--rows {arguments.rows}: expected one --device FILE.toml to write; found {found}")
+    device = fits.fit_rows(arguments.rows, arguments.device[0], arguments.like, _say)
+    print(f"{arguments.device[0]}: {device.name}; try: wattir estimate resnet50 --hw {arguments.device[0]}")
+    return 0
+
+
+def _say(line: str) -> None:
+    """One line of progress."""
+    print(line, flush=True)
