@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from typing import Any
 
@@ -10,6 +11,7 @@ from numba import njit, prange
 from numba.extending import register_jitable
 
 from wattir import roofline
+from wattir.dims import CHANCE
 from wattir.machine import ROW_CONSTANTS
 from wattir.roofline import kernel_cost
 from wattir.work import CELLS
@@ -55,8 +57,10 @@ def _step(op: int, a: Any, b: Any, out: Any) -> None:
             out[lane] = a[lane] % b[lane]
         elif op == 4:
             out[lane] = min(a[lane], b[lane])
-        else:
+        elif op == 5:
             out[lane] = max(a[lane], b[lane])
+        else:
+            out[lane] = math.floor(CHANCE * (1.0 - a[lane] / CHANCE) ** b[lane] + 0.5)
 
 
 @njit

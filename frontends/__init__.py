@@ -19,9 +19,9 @@ from wattir.ir import Graph
 
 BY_ENDING = {
     ".onnx": "onnx", ".ort": "onnx", ".pb": "onnx", ".jaxexport": "jax", ".mlir": "jax", ".mlirbc": "jax",
-    ".pt2": "torch", ".json": "torch",
+    ".pt2": "torch", ".json": "configs",
 }  # fmt: skip
-"""File ending -> module here."""
+"""File ending -> module here. Of configurations, `torch` lowers those that `configs` has no description of."""
 
 BY_OBJECT = {
     "onnx": "onnx", "jax": "jax", "jaxlib": "jax", "flax": "jax", "equinox": "jax", "keras": "jax",
@@ -39,10 +39,26 @@ def lower_any(model: Any, inputs: Any = None) -> Graph:
 
 def _frontend_of(model: Any, inputs: Any = None) -> str | None:
     if isinstance(model, (str, os.PathLike)):
-        return BY_ENDING.get(os.path.splitext(os.fspath(model))[1].lower())
+        found = BY_ENDING.get(os.path.splitext(os.fspath(model))[1].lower())
+        return found if found != "configs" or _configs().recognises(model) else "torch"
     packages = (cls.__module__.partition(".")[0] for cls in type(model).__mro__)
     found = next((BY_OBJECT[package] for package in packages if package in BY_OBJECT), None)
     return "jax" if found is None and callable(model) and _holds_jax(inputs) else found
+
+
+def _configs() -> Any:
+    return import_module("wattir.frontends.configs")
+
+
+def model_names() -> tuple[str, ...]:
+    """The published models that lower by name alone."""
+    names: tuple[str, ...] = _configs().names()
+    return names
+
+
+def lower_name(name: str) -> Graph | None:
+    """A published model by its name, or None where none has it."""
+    return check_graph(_configs().lower(name)) if _configs().find(name) else None
 
 
 def _holds_jax(inputs: Any) -> bool:

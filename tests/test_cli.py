@@ -274,7 +274,7 @@ WRONG = [
     (("estimate",), "required: MODEL"),
     (("estimate", "resnet50"), "no machine; expected --hw ID"),
     (("estimate", "resnet51", *HW), "did you mean resnet50"),
-    (("estimate", "", *HW), "neither a file nor a built-in model"),
+    (("estimate", "", *HW), "neither a file nor a known model"),
     (("estimate", "missing.onnx", *HW), "no such file"),
     (("estimate", ".", *HW), "a folder; expected a model file"),
     (("estimate", "empty.onnx", *HW), "empty"),

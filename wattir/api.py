@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def lower(model: Any, inputs: Any = None) -> Graph:
-    """The layer IR of a model: a path to a model file, a built-in model's name, a framework's object, or a Graph.
+    """The layer IR of a model: a path to a model file, a built-in or published model's name, a framework's object, or
+    a Graph.
 
     `inputs` says what a frontend needs beyond the model; for ONNX a mapping from input names to shapes (ints or names
     of free dims) that override the file's.
@@ -52,10 +53,19 @@ def _built_in(name: str) -> Graph:
         return load_model(name)
     if os.path.isdir(name):
         raise ModelFileError(f"{name}: a folder; expected a model file or one of `wattir models`")
+    from wattir.frontends import lower_name
+    from wattir.frontends import model_names as published
+
+    found: Graph | None = lower_name(name)
+    if found is not None:
+        return found
+    known = (*model_names(), *published())
+    near = suggestion(name, known) or "; see `wattir models`"
     if os.path.splitext(name)[1] or os.sep in name:
-        raise ModelFileError(f"{name}: no such file; expected a model file or one of `wattir models`")
-    near = suggestion(name, model_names()) or "; see `wattir models`"
-    raise InputError(f"{name!r}: neither a file nor a built-in model; expected one of {len(model_names())} names{near}")
+        raise ModelFileError(
+            f"{name}: no such file; expected a model file or one of `wattir models`{near if 'mean' in near else ''}"
+        )
+    raise InputError(f"{name!r}: neither a file nor a known model; expected one of {len(known)} names{near}")
 
 
 def compile(

@@ -10,7 +10,7 @@ from typing import Any
 
 from wattir.costs import tabulate
 from wattir.device import Device
-from wattir.dims import Size, bounds, evaluate
+from wattir.dims import Size, bounds, evaluate, maximum
 from wattir.errors import SizeError, suggestion
 from wattir.graph_check import check_graph, check_sizes
 from wattir.interval import half_width
@@ -184,10 +184,16 @@ def origin_of(work: Work, row: Row) -> int:
     return 0 if row.measured else 1
 
 
+def _repeats(graph: Graph) -> Size:
+    """How many times more weights a network has than its tensors show: layers that are alike may be written once."""
+    shown = sum((tensor.elements for tensor in graph.tensors.values() if tensor.role == "weight"), start=0)
+    return maximum(graph.params // maximum(shown, 1), 1)
+
+
 def compile_graph(graph: Graph, device: Device, runtime: str = "compiled", dtype: str | None = None) -> CostModel:
     """The cost model of a network on a machine; `dtype` is a what-if precision."""
     kernels = tabulate(lower_to_kernels(with_precision(check_graph(graph), dtype), runtime))
-    weight_bytes = sum((work.weight_bytes for work in kernels), start=0)
+    weight_bytes = sum((work.weight_bytes for work in kernels), start=0) * _repeats(graph)
     hot = len(kernels) > 1 and bounds(weight_bytes)[1] <= device.cache_bytes  # a layer alone stands for one of many
     rows = tuple(
         row_of(device, work.family, work.math, strict_fp32=dtype == "fp32", hot_weights=hot) for work in kernels

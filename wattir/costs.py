@@ -73,10 +73,11 @@ def _in(op: Op, graph: Graph) -> Tensor:
 
 
 def _matmul(op: Op, graph: Graph) -> Columns:
-    """MACs = groups m n k."""
+    """MACs = groups m n k, or rows n k."""
     a = op.attrs
     sizes = {name: a[name] for name in ("groups", "m", "n", "k")}
-    return {"family": "matmul", "macs": product(sizes.values()), **sizes}
+    macs = a["rows"] * a["n"] * a["k"] if "rows" in a else product(sizes.values())
+    return {"family": "matmul", "macs": macs, **sizes}
 
 
 def _conv(op: Op, graph: Graph) -> Columns:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 
-from wattir.dims import Size, maximum, minimum, symbol
+from wattir.dims import Size, maximum, minimum, missed, symbol
 from wattir.errors import SizeError
 
-_FUNCTIONS = {"min": minimum, "max": maximum}
+_FUNCTIONS = {"min": minimum, "max": maximum, "missed": missed}
 
 
 def parse(text: str) -> Size:
-    """The size that `str` printed: integers, names, ``+ - * //``, ``%``, brackets, ``min(a, b)``, ``max(a, b)``."""
+    """The size that `str` printed: integers, names, ``+ - * //``, ``%``, brackets, ``min(a, b)``, ``max(a, b)``,
+    ``missed(a, b)``."""
     tokens = re.findall(r"\d+|[A-Za-z_][A-Za-z0-9_.]*|//|[-+*%(),]|\S", text)
     tokens.append("")
     position = [0]

@@ -1,7 +1,8 @@
 """Sizes that may be numbers or formulas in a model's free dims.
 
 A `Size` is an `int` or a `Dim`. A `Dim` is a polynomial with integer coefficients over atoms; an atom is a free
-name (``seq``) or one of the four functions that leave the polynomials: ``a // b``, ``a % b``, ``min``, ``max``.
+name (``seq``) or one of the five functions that leave the polynomials: ``a // b``, ``a % b``, ``min``, ``max``,
+``missed``.
 Polynomials are kept in one normal form and every `Dim` is interned, so two formulas that are equal as polynomials
 are the same object: ``2 * seq - seq is seq``, and `==` is identity.
 
@@ -112,6 +113,25 @@ def minimum(a: Size, b: Size) -> Size:
 def maximum(a: Size, b: Size) -> Size:
     """The larger of two sizes; decided at once where `bounds` can."""
     return _extreme("max", a, b)
+
+
+CHANCE = 2**20
+"""The whole number that stands for a probability of 1 in `missed`."""
+
+
+def missed(chance: Size, draws: Size) -> Size:
+    """The probability, in parts of `CHANCE`, that none of `draws` hits what one draw hits with `chance` (same parts):
+
+    (1 - chance)^draws. Of E experts, k for each token, t tokens leave E (1 - k / E)^t untouched.
+    """
+    if isinstance(chance, int) and isinstance(draws, int):
+        return missed_parts(chance, draws)
+    return _atom("missed", chance, draws)
+
+
+def missed_parts(chance: float, draws: float) -> int:
+    """`missed` of numbers."""
+    return int(CHANCE * (1.0 - chance / CHANCE) ** draws + 0.5)
 
 
 def product(sizes: Iterable[Size]) -> Size:
@@ -251,7 +271,7 @@ def _has_inside(outer: Size, other: Size) -> bool:
     if isinstance(outer, int) or len(outer.terms) != 1 or outer.terms[0][1] != 1 or len(outer.terms[0][0]) != 1:
         return False
     atom, power = outer.terms[0][0][0]
-    return power == 1 and atom.op in FUNCTIONS and other in atom.args
+    return power == 1 and atom.op in ("min", "max") and other in atom.args
 
 
 def _atom(op: str, a: Size, b: Size) -> Dim:
@@ -287,8 +307,11 @@ def _apply(op: str, a: Any, b: Any) -> Any:
     if op == "%":
         return a % b
     if _is_size(a) and _is_size(b):
-        return _extreme(op, a, b)
+        return missed(a, b) if op == "missed" else _extreme(op, a, b)
     import numpy as np
+
+    if op == "missed":
+        return np.floor(CHANCE * (1.0 - a / CHANCE) ** b + 0.5).astype(np.int64)
 
     return np.minimum(a, b) if op == "min" else np.maximum(a, b)
 
@@ -307,6 +330,8 @@ def _monomial_bounds(monomial: Monomial) -> tuple[float, float]:
 def _atom_bounds(atom: Atom) -> tuple[float, float]:
     if atom.op == "":
         return 1, math.inf
+    if atom.op == "missed":
+        return 0, CHANCE
     (a_low, a_high), (b_low, b_high) = bounds(atom.args[0]), bounds(atom.args[1])
     if atom.op == "min":
         return min(a_low, b_low), min(a_high, b_high)

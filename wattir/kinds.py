@@ -22,8 +22,10 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "matmul": Kind(
-        "`groups` products of [m, k] by [k, n]. ins: a, b, then what is added to the result.",
+        "`groups` products of [m, k] by [k, n]. ins: a, b, then what is added to the result. rows: of all groups "
+        "together, where they are uneven (experts) and m is their mean.",
         ("groups", "m", "n", "k"),
+        ("rows",),
     ),
     "conv": Kind(
         "Convolution of any rank. ins: x, weight, then bias. c_in and c_out are over all groups.",

@@ -14,7 +14,7 @@ from wattir.errors import SizeError
 Monomial: TypeAlias = "tuple[tuple[Atom, int], ...]"
 Terms: TypeAlias = tuple[tuple[Monomial, int], ...]
 
-FUNCTIONS = ("min", "max")
+FUNCTIONS = ("min", "max", "missed")
 MAX_TERMS = 200
 """A product of longer sums would explode, and is refused."""
 
@@ -22,7 +22,7 @@ _interned: WeakValueDictionary[Any, Atom] = WeakValueDictionary()
 
 
 class Atom:
-    """A free name (``op == ""``, one text argument) or a function of two sizes (``// % min max``). Interned.
+    """A free name (``op == ""``, one text argument) or a function of two sizes (``// % min max missed``). Interned.
 
     `key` orders atoms: names first, then functions, by their text.
     """

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wattir.dims import Dim, Size
+from wattir.dims import Dim, Size, missed_parts
 from wattir.polynomial import Atom
 
-ADD, MULTIPLY, FLOOR_DIVIDE, MODULO, MINIMUM, MAXIMUM = range(6)
-OPS = {"+": ADD, "*": MULTIPLY, "//": FLOOR_DIVIDE, "%": MODULO, "min": MINIMUM, "max": MAXIMUM}
-_CODE = ("{a} + {b}", "{a} * {b}", "{a} // {b}", "{a} % {b}", "min({a}, {b})", "max({a}, {b})")
+ADD, MULTIPLY, FLOOR_DIVIDE, MODULO, MINIMUM, MAXIMUM, MISSED = range(7)
+OPS = {"+": ADD, "*": MULTIPLY, "//": FLOOR_DIVIDE, "%": MODULO, "min": MINIMUM, "max": MAXIMUM,
+       "missed": MISSED}  # fmt: skip
+_CODE = ("{a} + {b}", "{a} * {b}", "{a} // {b}", "{a} % {b}", "min({a}, {b})", "max({a}, {b})", "missed({a}, {b})")
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Tape:
         lines = [f"def run({', '.join(f'r{i}' for i in range(len(self.names)))}):"]
         lines += [f"    r{first + i} = {self._code(step)}" for i, step in enumerate(self.steps)]
         lines.append(f"    return ({''.join(self._operand(r) + ', ' for r in registers)})")
-        scope: dict[str, Any] = {}
-        exec("\n".join(lines), scope)  # the text holds nothing but r<number>, integers and the six operators
+        scope: dict[str, Any] = {"missed": missed_parts}
+        exec("\n".join(lines), scope)  # the text holds nothing but r<number>, integers and the seven operators
         return scope["run"]  # type: ignore[no-any-return]
 
     def _code(self, step: tuple[int, int, int]) -> str:

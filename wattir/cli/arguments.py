@@ -15,7 +15,9 @@ NamedShape = tuple[str, tuple[int | str, ...]]
 def add_model(parser: ArgumentParser) -> None:
     """The model, and what is fixed about it before it meets a machine."""
     parser.add_argument(
-        "model", metavar="MODEL", help="a model file (.onnx, .wattir) or a built-in name (wattir models)"
+        "model",
+        metavar="MODEL",
+        help="a model file (.onnx, .wattir, config.json), or a built-in or published name (wattir models)",
     )
     parser.add_argument(
         "--input", metavar="NAME=1x3x224x224", type=named_shape, action="append", default=[],

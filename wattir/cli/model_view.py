@@ -18,13 +18,15 @@ from wattir.models import FOLDER
 from wattir.passes import lower_to_kernels
 
 
-def show_models(names: Iterable[str]) -> None:
-    """One row a model, from the first lines of its file."""
+def show_models(names: Iterable[str], published: Iterable[str]) -> None:
+    """One row a built-in model, from the first lines of its file; then the published ones by name."""
     sheet = Sheet(make_console(), "", "name", ">parameters", "sizes (default)")
     for name in names:
         params, sizes = _head(os.path.join(FOLDER, name + ".wattir"))
         sheet.row(name, _count(params, sizes), _sizes(sizes))
     sheet.show()
+    print("\npublished, from their configurations:")
+    print("\n".join(f"  {name}" for name in published))
 
 
 def _head(path: str) -> tuple[Size, dict[str, int | None]]:

@@ -1,0 +1,155 @@
+"""What a decoder is made of, whatever a configuration calls it: frozen descriptions, sizes as plain numbers.
+
+A `Decoder` is a token embedding, `layers` (each kind with how often it occurs), a norm and a head; a `Layer` a mixer
+of positions and a feed-forward part, of which hybrids have one at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Softmax attention with `kv_heads` keys and values for `heads` queries; `window`: keys seen by one query, 0: all.
+
+    `qk_norm`: norms of queries and keys over a ``head`` or over ``all`` heads; `rotary`: the share of a head that
+    turns, 0 for none; `gated`: a gate as wide as the heads; `sinks`: a learned logit a head.
+    """
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    window: int = 0
+    qkv_bias: bool = False
+    out_bias: bool = False
+    qk_norm: str = ""
+    qk_norm_weight: bool = True
+    rotary: float = 1.0
+    gated: bool = False
+    sinks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LatentAttention:
+    """Multi-head latent attention (DeepSeek-V2): keys and values of all heads come from one latent of `kv_rank` and a
+    shared rotary part of `rope_dim`; these two are what the cache holds. `q_rank` 0: queries come straight."""
+
+    heads: int
+    q_rank: int
+    kv_rank: int
+    nope_dim: int
+    rope_dim: int
+    v_dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mamba:
+    """Mamba-2: `heads` of `head_dim` with `state` numbers for each channel, `groups` of inputs and outputs, a
+    convolution over `width` positions."""
+
+    heads: int
+    head_dim: int
+    state: int
+    groups: int
+    width: int = 4
+    bias: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaNet:
+    """Gated delta net: a state of [k_dim, v_dim] for each of `v_heads`, a convolution over `width` positions."""
+
+    k_heads: int
+    v_heads: int
+    k_dim: int
+    v_dim: int
+    width: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Mlp:
+    """Two products, three where `gated`."""
+
+    width: int
+    gated: bool = True
+    bias: bool = False
+    act: str = "silu"
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """`count` experts of `width`, of which each token goes to `chosen`; and a shared one of `shared_width` (0: none),
+    behind a gate of its own where `shared_gate`. `bias`: of the experts' products; `router_bias`: of the router, a
+    weight where it takes part in the product, else ``correction``."""
+
+    count: int
+    chosen: int
+    width: int
+    shared_width: int = 0
+    shared_gate: bool = False
+    gated: bool = True
+    bias: bool = False
+    router_bias: str = ""
+    act: str = "silu"
+
+
+Mixer: TypeAlias = Attention | LatentAttention | Mamba | DeltaNet
+Feed: TypeAlias = Mlp | Experts
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer. `norms`: before each part (``pre``), also after it (``both``), after it alone (``post``), or one for
+    two parts side by side (``shared``); ``parallel``: side by side with a norm each."""
+
+    mixer: Mixer | None
+    feed: Feed | None
+    norms: str = "pre"
+
+
+@dataclass(frozen=True, slots=True)
+class Vision:
+    """A vision tower: `layers` of `hidden` over patches of `patch` pixels; `merge` by `merge` patches become a token
+    of `out` through a product of two layers, `mergers` times (deep features go in at several layers)."""
+
+    layers: int
+    hidden: int
+    width: int
+    heads: int
+    patch: int
+    merge: int
+    out: int
+    frames: int = 1
+    gated: bool = False
+    bias: bool = True
+    positions: int = 0
+    mergers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """A language model. `layers`: each kind of layer and how often it occurs. `weights`, `expert_weights`, `cache`:
+    how products', experts' and cached numbers are held, as a configuration says; `dtype`: the rest."""
+
+    name: str
+    source: str
+    hidden: int
+    vocab: int
+    layers: tuple[tuple[Layer, int], ...]
+    tied: bool = False
+    norm: str = "rms_norm"
+    norm_weight: bool = True
+    norm_bias: bool = False
+    head_bias: bool = False
+    positions: int = 0
+    vision: Vision | None = None
+    dtype: str = "bf16"
+    weights: str = ""
+    expert_weights: str = ""
+
+    @property
+    def depth(self) -> int:
+        """How many layers there are."""
+        return sum(times for _, times in self.layers)
