@@ -9,12 +9,13 @@ from types import ModuleType
 from typing import NoReturn
 
 from wattir import __version__
-from wattir.cli import compile, devices, estimate, fit, fleet, layers, models, validate
+from wattir.cli import compare, compile, devices, estimate, fit, fleet, layers, models, validate
 from wattir.errors import suggestion
 
 VERBS: dict[str, ModuleType] = {
     "estimate": estimate,
     "compile": compile,
+    "compare": compare,
     "layers": layers,
     "devices": devices,
     "models": models,
@@ -34,6 +35,7 @@ examples:
   wattir compile model.onnx --hw h200_sxm -o model.wattir
   wattir devices h100
   wattir models
+  wattir compare 'resnet50 --hw h100_sxm' 'resnet50 --hw l40s'
   wattir fleet
 """
 

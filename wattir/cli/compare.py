@@ -1,0 +1,91 @@
+"""Why one run costs other joules than another: the difference by latent factors, adding up exactly.
+
+A and B are questions to `wattir estimate`, each in quotes: a model, one machine, sizes, precision, runtime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shlex
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any
+
+from wattir.cli.arguments import one_of
+from wattir.cli.progress import progress
+from wattir.errors import InputError
+from wattir.writing import write_whole
+
+if TYPE_CHECKING:
+    from wattir.cli.waterfall import Comparison, Side
+
+HELP = "why one run costs other joules than another, by latent factors"
+EXAMPLES = """\
+examples:
+  wattir compare 'resnet50 --hw h100_sxm' 'resnet50 --hw h100_sxm --batch-size 64'
+  wattir compare 'bert_base --hw a10' 'bert_base --hw l40s --dtype fp8' --per pass
+  wattir compare 'llama_3_2_1b --hw h100 --set seq=512' 'llama_3_8b --hw h100 --set seq=512' --html why.html
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What `compare` accepts."""
+    parser.add_argument("a", metavar="A", help="the first question, in quotes: 'resnet50 --hw h100_sxm'")
+    parser.add_argument("b", metavar="B", help="the second question, in quotes")
+    parser.add_argument(
+        "--per", metavar="sample|pass", type=one_of(lambda: ("sample", "pass")), default="sample",
+        help="joules of one sample (default), or of the whole pass with the samples as a factor",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print one JSON object in SI units")
+    parser.add_argument("--html", metavar="PATH", help="write the waterfall as a page")
+
+
+def run(arguments: Namespace) -> int:
+    """Compares, writes, prints."""
+    from wattir.cli.waterfall import compared
+
+    with progress("comparing"):
+        found = compared(side(arguments.a, "A"), side(arguments.b, "B"), arguments.per)
+    if arguments.html is not None:
+        from wattir.cli.waterfall_html import page
+
+        write_whole(arguments.html, page(found))
+    if arguments.json:
+        import json
+
+        print(json.dumps(found.to_dict(), indent=2))
+    else:
+        _show(found)
+    return 0
+
+
+def side(text: str, name: str) -> Side:
+    """The answer to one question; InputError where it is not one model on one machine."""
+    from wattir.cli.question import cost_models, sizes_of
+    from wattir.cli.waterfall import Side
+    from wattir.compare import terms_of
+
+    asked = _question(text, name)
+    models = cost_models(asked)
+    if len(models) != 1:
+        raise InputError(f"{name} = {text!r}: {len(models)} machines; expected one")
+    sizes: dict[str, Any] = sizes_of(models[0].graph, asked)
+    return Side(text, models[0].report(**sizes), terms_of(models[0], sizes))
+
+
+def _question(text: str, name: str) -> Namespace:
+    from wattir.cli.parser import parse
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return parse(["estimate", *shlex.split(text)])
+    except (ValueError, SystemExit) as error:
+        reason = said.getvalue().strip() or error
+        raise InputError(f"{name} = {text!r}: {reason}; expected such as 'resnet50 --hw h100_sxm'") from None
+
+
+def _show(found: Comparison) -> None:
+    from wattir.cli.waterfall_view import show_waterfall
+
+    show_waterfall(found)
