@@ -26,7 +26,7 @@ LANES = 64
 """Candidates that go through a tape together: their registers stay in the first-level cache."""
 
 SUMS = 5
-"""energy, time, sum of squared energies, energy of modelled kernels, energy of unknown ops."""
+"""energy, time, spread of the energy, energy of modelled kernels, energy of unknown ops."""
 
 
 def _row_cost() -> Any:
@@ -34,13 +34,14 @@ def _row_cost() -> Any:
     cells = ", ".join(f"cells[i, {place}]" for place in range(len(CELLS)))
     constants = ", ".join(f"constants[j, {place}]" for place in range(len(ROW_CONSTANTS)))
     scope: dict[str, Any] = {"kernel_cost": kernel_cost}
-    exec(f"def row_cost(cells, i, constants, j):\n    return kernel_cost({cells}, {constants})", scope)
+    exec(f"def row_cost(cells, i, constants, j, trees):\n    return kernel_cost({cells}, {constants}, trees)", scope)
     return scope["row_cost"]
 
 
 row_cost = njit(inline="always")(_row_cost())
-"""``row_cost(cells, i, constants, j)``: `kernel_cost` of row i of `cells` [rows, `CELLS`] with row j of `constants`
-[rows, `ROW_CONSTANTS`], compiled. Written out, because compiled code is half as fast with tuples made from arrays."""
+"""``row_cost(cells, i, constants, j, trees)``: `kernel_cost` of row i of `cells` [rows, `CELLS`] with row j of
+`constants` [rows, `ROW_CONSTANTS`], compiled. Written out, because compiled code is half as fast with tuples made from
+arrays."""
 
 
 @njit
@@ -64,17 +65,19 @@ def _step(op: int, a: Any, b: Any, out: Any) -> None:
 
 
 @njit
-def _row(w: Any, cells: Any, constants: Any, r: int, times: Any, origin: float, sums: Any) -> None:
+def _row(
+    w: Any, cells: Any, constants: Any, trees: Any, r: int, times: Any, spread: float, origin: float, sums: Any
+) -> None:
     """Adds the cost of kernel r to the sums of a block. w: registers [registers, lanes]."""
     values = np.empty((1, cells.shape[1]))
     for lane in range(sums.shape[1]):
         for place in range(cells.shape[1]):
             values[0, place] = w[cells[r, place], lane]
-        found = row_cost(values, 0, constants, r)
+        found = row_cost(values, 0, constants, r, trees)
         joules = found[1] * w[times, lane]
         sums[0, lane] += joules
         sums[1, lane] += found[0] * w[times, lane]
-        sums[2, lane] += found[1] * joules
+        sums[2, lane] += found[1] * joules * spread
         if origin == 1.0:
             sums[3, lane] += joules
         if origin == 2.0:
@@ -83,7 +86,10 @@ def _row(w: Any, cells: Any, constants: Any, r: int, times: Any, origin: float, 
 
 def _make_run(stamp: int) -> Any:
     @njit(parallel=True, cache=True)
-    def run(sizes: Any, numbers: Any, steps: Any, cells: Any, times: Any, constants: Any, origins: Any) -> Any:
+    def run(
+        sizes: Any, numbers: Any, steps: Any, cells: Any, times: Any, constants: Any, trees: Any, spreads: Any,
+        origins: Any,
+    ) -> Any:  # fmt: skip
         _ = stamp  # in numba's cache key: code compiled from older formulas is not used again
         count = sizes.shape[1]
         sums = np.zeros((SUMS, count))
@@ -98,7 +104,8 @@ def _make_run(stamp: int) -> Any:
                 target = sizes.shape[0] + numbers.shape[0] + i
                 _step(steps[i, 0], w[steps[i, 1]], w[steps[i, 2]], w[target])
             for r in range(cells.shape[0]):
-                _row(w, cells, constants, r, times[r], origins[r], sums[:, start : start + width])
+                part = sums[:, start : start + width]
+                _row(w, cells, constants, trees, r, times[r], spreads[r], origins[r], part)
         return sums
 
     return run

@@ -31,8 +31,9 @@ BACKEND_MAY = FRONTEND_MAY | {
     "wattir.device", "wattir.device_schema", "wattir.device_text", "wattir.machine", "wattir.interval",
     "wattir.api", "wattir.models", "wattir.wattir_file", "wattir.passes", "wattir.passes.precision",  # networks of rows
     "wattir.writing",
+    "wattir.trees",
 }  # fmt: skip
-BACKEND_LIBRARIES = {"numpy", "numba", "scipy", "pyarrow", "pandas"}
+BACKEND_LIBRARIES = {"lightgbm", "numpy", "numba", "scipy", "pyarrow", "pandas"}
 CORE_LIBRARIES = {"numpy"}
 CLI_LIBRARIES = {"rich"}
 

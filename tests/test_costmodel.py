@@ -230,9 +230,10 @@ def test_a_single_layer_needs_no_model():
 
 def test_the_interval_of_many_equal_layers_is_narrower_than_of_one_and_wider_than_their_common_part():
     device = load_device(MADE_UP)
-    one, many = (half_width(device, 1.0, 1.0 / n, 0.0, 0.0) for n in (1, 100))
+    own = device.interval_layer**2 - device.interval_network**2
+    one, many = (half_width(device, 1.0, own / n, 0.0, 0.0) for n in (1, 100))
 
-    assert one == device.interval_layer
+    assert one == pytest.approx(device.interval_layer, rel=1e-12)
     assert device.interval_network < many < one
 
 

@@ -18,18 +18,19 @@ from wattir.backends.fit.cross_validate import fold_of, left_out  # noqa: E402
 from wattir.backends.fit.intervals import NETWORK_OF_LAYER, beyond_waiting, half_width, interval  # noqa: E402
 from wattir.backends.fit.model import predict  # noqa: E402
 from wattir.backends.fit.priors import limits_of, priors_of  # noqa: E402
-from wattir.backends.fit.rows import layer_rows, network_rows, thinned, together  # noqa: E402
+from wattir.backends.fit.rows import drawn, layer_rows, network_rows, together  # noqa: E402
 from wattir.backends.fit.run import fit_device  # noqa: E402
 from wattir.backends.fit.solve import Prior, coefficients_of, solve, with_values  # noqa: E402
 from wattir.backends.fit.write import rounded, with_fit, without_fit  # noqa: E402
 from wattir.cli import main  # noqa: E402
 from wattir.costs import tabulate  # noqa: E402
-from wattir.device import device_folder, device_from_text, load_device  # noqa: E402
+from wattir.device import Correction, device_folder, device_from_text, load_device  # noqa: E402
 from wattir.dims import symbol  # noqa: E402
 from wattir.errors import DeviceError  # noqa: E402
 from wattir.interval import WAITING_WIDTH  # noqa: E402
 from wattir.machine import row_of  # noqa: E402
 from wattir.roofline import kernel_cost  # noqa: E402
+from wattir.trees import LEAF, pack  # noqa: E402
 
 TILES = (256.0, 128.0, 64.0, 64.0, 0.8)
 TRUE = {
@@ -94,7 +95,7 @@ def test_compiled_and_plain_formula_agree():
     time_s, energy_j = predict(device, rows)
     for i, work in enumerate(rows.work):
         family, math = rows.kinds[rows.kind_index[i]]
-        seconds, joules, *_ = kernel_cost(*work, *row_of(device, family, math, strict_fp32=True).constants)
+        seconds, joules, *_ = kernel_cost(*work, *row_of(device, family, math, strict_fp32=True).constants, (0.0,))
         assert time_s[i] == pytest.approx(seconds, rel=1e-12)
         assert energy_j[i] == pytest.approx(joules, rel=1e-12)
 
@@ -177,7 +178,7 @@ def test_taking_and_thinning_keep_kernels_with_their_sample():
     some = rows.take(np.array([70, 3, 99]))
     whole = predict(with_values(bare(), TRUE, TILES), rows)[0]
     assert predict(with_values(bare(), TRUE, TILES), some)[0] == pytest.approx(whole[[70, 3, 99]])
-    assert (thinned(rows, 20).time_s == thinned(rows, 20).time_s).all()
+    assert drawn(50, 20).sum() == 20 and (drawn(50, 20) == drawn(50, 20)).all() and drawn(20, 50).all()
 
 
 def test_writer_round_trips_and_keeps_the_head():
@@ -185,13 +186,17 @@ def test_writer_round_trips_and_keeps_the_head():
                                            "matmul.fp8 fixed_s": 1e-6, "matmul.fp8 sharpness": 2.0}, TILES)  # fmt: skip
     record = {"data_set": 'a "quoted" set', "rows": 3, "date": "2026-11-20", "command": "none", "grouped_by": "none",
               "families": ["matmul"], "dropped": []}  # fmt: skip
-    text = with_fit(head(), coefficients, {"layer": 0.31234567, "network": 0.2, "source": "made up"}, [record])
-    again = with_fit(text, coefficients, {"layer": 0.31234567, "network": 0.2, "source": "made up"}, [record])
+    learned = {"matmul.bf16@lib": Correction(pack([(LEAF, 0.25)]), "")}
+    fitted = replace(bare(), coefficients=coefficients, corrections=learned)
+    widths = {"layer": 0.31234567, "network": 0.2, "source": "made up", "families": {"matmul.bf16@lib": 0.1}}
+    text = with_fit(head(), fitted, widths, [record])
+    again = with_fit(text, fitted, widths, [record])
     assert text == again and text.startswith(head())
     device = device_from_text(text, "made up")
     own = {name: device.coefficients.families[name] for name in coefficients.families}  # a relative lends it others
     assert replace(device.coefficients, families=own) == coefficients and device.fits == (record,)
     assert device.interval_layer == rounded(0.31234567) == 0.3123
+    assert device.interval_families == {"matmul.bf16@lib": 0.1} and device.corrections == learned
     assert tomllib.loads(head()) == {key: tomllib.loads(text)[key] for key in tomllib.loads(head())}
 
 

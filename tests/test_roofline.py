@@ -23,7 +23,7 @@ RATES = {
     "j_per_flop": 6e-13, "j_per_op": 2e-12, "j_per_byte": 6e-11, "j_per_cache_byte": 2e-11,
     "static_w": 120.0, "limit_w": 700.0, "sharpness": 4.0, "units": 132.0, "cache_bytes": 5e7, "hot_weights": 0.0,
     "tile_m": 128.0, "tile_n": 256.0, "small_m": 64.0, "small_n": 64.0, "small_rate": 0.6, "wave_s": 0.0,
-    "ragged_rate": 1.0, "busy_w": 150.0,
+    "ragged_rate": 1.0, "busy_w": 150.0, "time_at": -1.0, "power_at": -1.0, "trees": (0.0,),
 }  # fmt: skip
 
 
@@ -109,6 +109,7 @@ def test_a_kernel_without_work_costs_its_launch():
     seconds, joules = kernel_cost(*([0.0] * 10), 1.0, *RATES.values())[:2]
 
     assert seconds == RATES["fixed_s"]
+    assert kernel_cost(*([0.0] * 11), *RATES.values())[:2] == (0.0, 0.0)  # not even a launch
     assert math.isclose(joules, RATES["fixed_s"] * RATES["static_w"])
 
 

@@ -31,9 +31,9 @@ def evaluate_arrays(model: CostModel, sizes: Mapping[str, Any]) -> Answer:
     candidates = {name: column.ravel() for name, column in zip(columns, grid, strict=True)}
     check_sizes(model.graph, candidates)
     flat = np.array([column.ravel() for column in grid], dtype=np.float64)
-    energy, time, squares, modelled, unknown = run_blocks(flat, *_arrays(model))
+    energy, time, spread, modelled, unknown = run_blocks(flat, *_arrays(model))
     host_ops = evaluate(model.host_ops, candidates)
-    answer = model.totals(energy, time, squares, modelled, unknown, host_ops, np)
+    answer = model.totals(energy, time, spread, modelled, unknown, host_ops, np)
     return Answer(*(np.reshape(getattr(answer, name), shape) for name in Answer.__slots__))
 
 
@@ -45,6 +45,8 @@ def _arrays(model: CostModel) -> tuple[Any, ...]:
         np.array([row.cells for row in rows], dtype=np.int64),
         np.array([row.times for row in rows], dtype=np.int64),
         np.array([row.constants for row in rows], dtype=np.float64),
+        np.array(model.trees),
+        np.array([row.spread for row in rows], dtype=np.float64),
         np.array(origins),
     )
 

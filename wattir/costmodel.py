@@ -15,7 +15,7 @@ from wattir.errors import SizeError, suggestion
 from wattir.graph_check import check_graph, check_sizes
 from wattir.interval import half_width
 from wattir.ir import Graph
-from wattir.machine import Row, row_of
+from wattir.machine import Row, assembled, row_of
 from wattir.passes import lower_to_kernels
 from wattir.passes.precision import with_precision
 from wattir.roofline import kernel_cost
@@ -37,11 +37,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class KernelRow:
-    """One distinct kernel: registers of its cells and of how often it runs, and its machine's constants."""
+    """One distinct kernel: registers of its cells and of how often it runs, its machine's constants, and what it adds
+    to the `spread` of a total per squared joule (`wattir.interval.half_width`)."""
 
     cells: tuple[int, ...]
     times: int
     constants: tuple[float, ...]
+    spread: float
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class CostModel:
     """A network on a machine under a runtime; call it with values for the free dims.
 
     `graph` is the network as lowered; `kernels` the Work table after the passes; `rows` the machine constants of each
-    kernel. Made by `compile_graph` or `wattir.load`.
+    kernel, `trees` the table of learned corrections that these point into. Made by `compile_graph` or `wattir.load`.
     """
 
     graph: Graph
@@ -58,6 +60,7 @@ class CostModel:
     dtype: str | None
     kernels: tuple[Work, ...]
     rows: tuple[Row, ...]
+    trees: tuple[float, ...]
 
     @property
     def sizes(self) -> Mapping[str, int | None]:
@@ -111,15 +114,16 @@ class CostModel:
         tape = TapeBuilder(tuple(self.sizes))
         rows: dict[tuple[Any, ...], Size] = {}
         for work, row in zip(self.kernels, self.rows, strict=True):
-            key = (tuple(tape.add(cell) for cell in cells_of(work)), row.constants, origin_of(work, row))
+            cells = tuple(tape.add(cell) for cell in cells_of(work))
+            key = (cells, row.constants, row.spread, origin_of(work, row))
             rows[key] = rows.get(key, 0) + work.times
         times = [tape.add(size) for size in rows.values()]
         finished, register = tape.finish()
         found = tuple(
-            KernelRow(tuple(register(h) for h in cells), register(t), constants)
-            for (cells, constants, _), t in zip(rows, times, strict=True)
+            KernelRow(tuple(register(h) for h in cells), register(t), constants, spread)
+            for (cells, constants, spread, _), t in zip(rows, times, strict=True)
         )
-        return finished, found, tuple(float(origin) for _, _, origin in rows)
+        return finished, found, tuple(float(key[-1]) for key in rows)
 
     @cached_property
     def _function(self) -> Callable[..., tuple[int, ...]]:
@@ -135,28 +139,29 @@ class CostModel:
         values = self._function(*bound.values())
         _, rows, origins = self.program
         width = len(CELLS) + 1
-        energy = time = squares = modelled = unknown = 0.0
+        energy = time = spread = modelled = unknown = 0.0
         for place, (row, origin) in enumerate(zip(rows, origins, strict=True)):
             at = place * width
             times = values[at + width - 1]
-            cost = kernel_cost(*values[at : at + width - 1], *row.constants)
+            taken: tuple[Any, ...] = (*values[at : at + width - 1], *row.constants, self.trees)
+            cost = kernel_cost(*taken)
             layer = cost[1] * times
             energy += layer
             time += cost[0] * times
-            squares += cost[1] * layer
+            spread += cost[1] * layer * row.spread
             modelled += layer if origin == 1.0 else 0.0
             unknown += layer if origin == 2.0 else 0.0
-        return self.totals(energy, time, squares, modelled, unknown, evaluate(self.host_ops, bound))
+        return self.totals(energy, time, spread, modelled, unknown, evaluate(self.host_ops, bound))
 
     def totals(
-        self, energy: Any, time: Any, squares: Any, modelled: Any, unknown: Any, host_ops: Any, np: Any = math
+        self, energy: Any, time: Any, spread: Any, modelled: Any, unknown: Any, host_ops: Any, np: Any = math
     ) -> Answer:
         """From sums over kernels to the totals of a pass; `np` is numpy where the sums are arrays."""
         host_s = host_ops * self.host_op_s
         waiting_s = host_s - time
         waiting_s = waiting_s * (waiting_s > 0)
         waiting = self.device.coefficients.static_w * waiting_s
-        half = half_width(self.device, energy, squares, modelled, unknown, np, waiting)
+        half = half_width(self.device, energy, spread, modelled, unknown, np, waiting)
         energy = energy + waiting
         return Answer(energy, energy * np.exp(-half), energy * np.exp(half), time + waiting_s)
 
@@ -195,7 +200,7 @@ def compile_graph(graph: Graph, device: Device, runtime: str = "compiled", dtype
     kernels = tabulate(lower_to_kernels(with_precision(check_graph(graph), dtype), runtime))
     weight_bytes = sum((work.weight_bytes for work in kernels), start=0) * _repeats(graph)
     hot = len(kernels) > 1 and bounds(weight_bytes)[1] <= device.cache_bytes  # a layer alone stands for one of many
-    rows = tuple(
+    rows, trees = assembled(
         row_of(device, work.family, work.math, strict_fp32=dtype == "fp32", hot_weights=hot) for work in kernels
     )
-    return CostModel(graph, device, runtime, dtype, kernels, rows)
+    return CostModel(graph, device, runtime, dtype, kernels, rows, trees)

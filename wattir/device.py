@@ -80,11 +80,21 @@ class Coefficients:
 
 
 @dataclass(frozen=True, slots=True)
+class Correction:
+    """What was learned of a family of kernels beyond the physics: ensembles (`wattir.trees`) that multiply its seconds
+    and its joules given the seconds; empty where nothing is."""
+
+    time: str
+    power: str
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
     """One machine. Limits are the datasheet's; `scope` says what the joules cover (board, package, rail, wall, node).
 
     `measured` is False when the coefficients come from `borrowed_from`. `interval_layer`, `interval_network`:
-    half-widths of the 90 % interval in log space for one layer and for a whole network.
+    half-widths of the 90 % interval in log space for one layer and for a whole network; `interval_families`: for one
+    layer of a family, ``family.math`` or ``family.math@library``. `corrections` are keyed by the last two of these.
     """
 
     id: str
@@ -108,6 +118,8 @@ class Device:
     sources: tuple[str, ...]
     fits: tuple[Mapping[str, Any], ...] = field(default=())
     measured_families: frozenset[str] = field(default=frozenset())
+    interval_families: Mapping[str, float] = field(default_factory=dict)
+    corrections: Mapping[str, Correction] = field(default_factory=dict)
 
     def math(self, wanted: str) -> str:
         """The dtype that a product asked for in `wanted` runs in here."""
@@ -258,13 +270,24 @@ def _device(table: Mapping[str, Any], coefficients: Coefficients, lender: Device
         flop_per_s=limits["flop_per_s"], coefficients=coefficients, **_interval(table, lender),
         measured=borrowed_from is None, borrowed_from=borrowed_from, sources=(limits["source"],), fits=fits,
         measured_families=frozenset(name for fit in fits for name in fit["families"]),
+        corrections={} if lender else _corrections(table),
     )  # fmt: skip
+
+
+def _corrections(table: Mapping[str, Any]) -> dict[str, Correction]:
+    return {one["family"]: Correction(one.get("time", ""), one.get("power", "")) for one in table.get("correction", ())}
+
+
+def physics_only(device: Device) -> Device:
+    """The device without learned corrections; its layers' interval is that of the physics."""
+    return replace(device, corrections={}, interval_families={})
 
 
 def _interval(table: Mapping[str, Any], lender: Device | None) -> dict[str, Any]:
     if lender is None:
         own = table["interval"]
-        return {"interval_layer": own["layer"], "interval_network": own["network"], "interval_source": own["source"]}
+        widths = {"interval_layer": own["layer"], "interval_network": own["network"], "interval_source": own["source"]}
+        return widths | {"interval_families": own.get("families", {})}
     return {
         "interval_layer": lender.interval_layer + _BORROWED_WIDTH,
         "interval_network": lender.interval_network + _BORROWED_WIDTH,

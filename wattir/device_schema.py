@@ -19,7 +19,7 @@ TEXTS = {
 }  # name -> required
 KINDS_OF_DEVICE = ("gpu", "cpu", "npu", "board")
 SCOPES = ("board", "package", "rail", "wall", "node")
-TOP = (*TEXTS, "aliases", "relatives", "limits", "coefficients", "interval", "fit")
+TOP = (*TEXTS, "aliases", "relatives", "limits", "coefficients", "interval", "fit", "correction")
 
 LIMITS: dict[str, Range] = {
     "power_w": (0.1, 1e5),
@@ -62,6 +62,7 @@ def check_device(table: Mapping[str, Any], where: str) -> None:
     if "coefficients" in table:
         _coefficients(_table(table, "coefficients", where), f"{where}: [coefficients]")
         _interval(_table(table, "interval", where), f"{where}: [interval]")
+        _corrections(table.get("correction", []), f"{where}: [[correction]]")
         if "borrowed_from" not in table:
             _fits(table.get("fit"), f"{where}: [[fit]]")
 
@@ -92,8 +93,20 @@ def _coefficients(table: Mapping[str, Any], where: str) -> None:
         _numbers({"wave_s": 0.0, "ragged_rate": 1.0} | dict(family), FAMILY, f"{where} families.{name}")
 
 
+def _corrections(found: Any, where: str) -> None:
+    if not isinstance(found, list):
+        raise DeviceError(f"{where}: found {found!r}; expected tables with `family`, and `time` or `power`")
+    for one in found:
+        _known(one, ("family", "time", "power"), where)
+        for key in ("family", *(name for name in ("time", "power") if name in one)):
+            _text(one, key, where)
+
+
 def _interval(table: Mapping[str, Any], where: str) -> None:
-    _known(table, (*INTERVAL, "source"), where)
+    _known(table, (*INTERVAL, "families", "source"), where)
+    families = table.get("families", {})
+    _known(families, tuple(families), f"{where} families")
+    _numbers(families, dict.fromkeys(families, INTERVAL["layer"]), f"{where} families")
     _text(table, "source", where)
     _numbers(table, INTERVAL, where)
 

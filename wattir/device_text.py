@@ -30,6 +30,12 @@ def _lines(device: Device) -> Iterator[str]:
         yield from _table(f'coefficients.families."{name}"', values)
     interval = {"layer": device.interval_layer, "network": device.interval_network, "source": device.interval_source}
     yield from _table("interval", interval)
+    if device.interval_families:
+        yield from _table("interval.families", device.interval_families)
+    for key, learned in device.corrections.items():
+        yield "\n[[correction]]"
+        texts = {"family": key, "time": learned.time, "power": learned.power}
+        yield from _values({name: text for name, text in texts.items() if text})
     for fit in device.fits:
         yield "\n[[fit]]"
         yield from _values(fit)
@@ -41,7 +47,11 @@ def _table(name: str, values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _values(values: Mapping[str, Any]) -> Iterator[str]:
-    return (f"{name} = {_value(value)}" for name, value in values.items() if value is not None)
+    return (f"{_key(name)} = {_value(value)}" for name, value in values.items() if value is not None)
+
+
+def _key(name: str) -> str:
+    return name if name.isidentifier() else json.dumps(name)
 
 
 def _value(value: Any) -> str:

@@ -20,19 +20,19 @@ library and by the day; hosts of one H200 took 12 to 34 us an op over 44 network
 
 
 def half_width(
-    device: Device, energy: Any, squares: Any, modelled: Any, unknown: Any, np: Any = math, waiting: Any = 0.0
+    device: Device, energy: Any, spread: Any, modelled: Any, unknown: Any, np: Any = math, waiting: Any = 0.0
 ) -> Any:
     """Half-width h in log space: the interval is [E exp(-h), E exp(h)].
 
-    `energy` is the sum over layers, `squares` the sum of their squared energies, `modelled` and `unknown` the parts
-    that come from such kernels, `waiting` what the device draws besides while it waits for the host. Errors of layers
-    have a part in common (the device's `interval_network`) and a part of their own that averages out over the effective
-    number of layers n = energy^2 / squares:
+    `energy` is the sum over layers, `modelled` and `unknown` the parts that come from such kernels, `waiting` what the
+    device draws besides while it waits for the host. A layer alone is as uncertain as its family of kernels; many have
+    an error in common, the device's `interval_network`, and errors of their own that average out:
 
-        h^2 = network^2 + max(layer^2 - network^2, 0) / n
+        h^2 = (sum of (E_i w_i)^2 + (E^2 - sum of E_i^2) network^2) / E^2 = network^2 + spread / E^2
+
+    with `spread` = sum of E_i^2 (w_i^2 - network^2) over layers of energy E_i and half-width w_i.
     """
-    own = max(device.interval_layer**2 - device.interval_network**2, 0.0)
     total = energy + waiting + (energy <= 0)  # a network without energy has no shares; the interval is then of no width
-    h = np.sqrt(device.interval_network**2 + own * squares / total**2)
+    h = np.sqrt(device.interval_network**2 + spread / total**2)
     modelled_width = MODELLED_WIDTH if device.measured else 0.0
     return h + (modelled_width * modelled + UNKNOWN_WIDTH * unknown + WAITING_WIDTH * waiting) / total

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from wattir.device import Device
 from wattir.kinds import FLOATS
+from wattir.trees import unpack
 
 ROW_CONSTANTS = (
     "s_per_flop", "s_per_op", "s_per_byte", "s_per_cache_byte", "fixed_s",
     "j_per_flop", "j_per_op", "j_per_byte", "j_per_cache_byte",
     "static_w", "limit_w", "sharpness", "units", "cache_bytes", "hot_weights",
     "tile_m", "tile_n", "small_m", "small_n", "small_rate", "wave_s", "ragged_rate",
-    "busy_w",
+    "busy_w", "time_at", "power_at",
 )  # fmt: skip
 
 MATH_OF_FAMILY = {"conv": "tf32", "conv3x3": "tf32", "stem": "tf32"}
@@ -27,23 +29,51 @@ NO_TILES = (1.0, 1.0, 1.0, 1.0, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Constants of one row, and what they say of their origin."""
+    """Constants of one row, and what they say of their origin.
 
+    `key` is what corrections and intervals are kept under: ``family.math`` or ``family.math@library``. `spread`: see
+    `wattir.interval.half_width`. `corrections`: the ensembles of time and of power as texts, empty where there is none;
+    `assembled` puts them in one table and their places into the constants.
+    """
+
+    key: str
     constants: tuple[float, ...]
     math: str
     measured: bool
+    spread: float
+    corrections: tuple[str, str]
+
+
+def assembled(rows: Iterable[Row]) -> tuple[tuple[Row, ...], tuple[float, ...]]:
+    """The rows with `time_at` and `power_at` filled in, and the table of trees that these point into."""
+    table, places = [0.0], {"": -1.0}
+    for row in (rows := tuple(rows)):
+        for text in row.corrections:
+            if text not in places:
+                places[text] = float(len(table))
+                table += unpack(text)
+    return tuple(
+        replace(row, constants=(*row.constants[:-2], *(places[text] for text in row.corrections))) for row in rows
+    ), tuple(table)
 
 
 def row_of(
     device: Device, family: str, wanted_math: str, *, strict_fp32: bool = False, hot_weights: bool = False
 ) -> Row:
-    """The constants of a kernel of this family asked for in this math dtype; `strict_fp32` keeps fp32 off TF32."""
+    """The constants of a kernel of this family asked for in this math dtype; `strict_fp32` keeps fp32 off TF32.
+
+    A family may name a library after an at sign (``matmul@torch_flow``): its own corrections, where there are any, and
+    the family's efficiencies.
+    """
+    family, _, library = family.partition("@")
     if wanted_math == "fp32" and not strict_fp32:
         wanted_math = MATH_OF_FAMILY.get(family, wanted_math)
     if family in UNTILED and wanted_math in FLOATS:
         wanted_math = "fp32"
     math = device.math(wanted_math)
     found, measured = device.family(family, math)
+    key = f"{family}.{math}" + (f"@{library}" if library else "")
+    learned = device.corrections.get(key)
     c = device.coefficients
     constants = (
         1.0 / (device.flop_per_s[math] * found.compute_efficiency),
@@ -54,6 +84,15 @@ def row_of(
         device.j_per_flop(math), c.j_per_op, c.j_per_byte, c.j_per_cache_byte,
         c.static_w, device.power_w, found.sharpness, device.units, device.cache_bytes, float(hot_weights),
         *(NO_TILES if family in UNTILED else c.tiles), found.wave_s, found.ragged_rate,
-        c.busy_w,
+        c.busy_w, -1.0, -1.0,
     )  # fmt: skip
-    return Row(constants, math, measured and math in c.j_per_flop)
+    return Row(
+        key, constants, math, measured and math in c.j_per_flop, _spread(device, (key, f"{family}.{math}", family)),
+        (learned.time, learned.power) if learned else ("", ""),
+    )  # fmt: skip
+
+
+def _spread(device: Device, keys: Iterable[str]) -> float:
+    """The square of a layer's half-width, the narrowest known of these keys', less that of networks."""
+    width = next((device.interval_families[key] for key in keys if key in device.interval_families), None)
+    return float((device.interval_layer if width is None else width) ** 2 - device.interval_network**2)

@@ -148,7 +148,7 @@ def make_report(model: CostModel, sizes: dict[str, int]) -> Report:
 def _layer(model: CostModel, work: Work, row: Row, sizes: dict[str, int]) -> Layer:
     cells = [evaluate(cell, sizes) for cell in cells_of(work)]
     times = evaluate(work.times, sizes)
-    seconds, joules, *roofs = kernel_cost(*cells, *row.constants)
+    seconds, joules, *roofs = kernel_cost(*(*cells, *row.constants, model.trees))
     return Layer(
         work.name, work.kind, work.source, times, joules * times, seconds * times,
         2 * evaluate(work.macs, sizes) * times, evaluate(work.bytes, sizes) * times,

@@ -14,12 +14,16 @@ batches. So: arithmetic, `math` functions and ifs on floats only, no objects, no
 `busy_w` is what units draw by running at all, whatever they get done: fetching and issuing instructions, addresses,
 registers, the clock tree. Without it kernels far from every roof (pooling, permutations, norms) come out at half.
 
+A machine's file may hold a learned correction for a family of kernels: both the seconds and the joules of the physics
+are multiplied by the bounded exponential of a small ensemble of trees over the kernel's shape (`correction`).
+
 Sources: Williams et al. (2009) for the roofline; Choi, Bedard, Fowler and Vuduc (IPDPS 2013) for energy and cap.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 ALIGNED = 8.0
 """Rows of 16 bit elements that are no multiple of this cannot be fetched 16 bytes at a time: `ragged_rate`."""
@@ -29,6 +33,9 @@ SPLIT_DEPTH = 3000.0
 
 THROTTLE = 0.45
 """1 for energy independent of the clock, 1/3 where power falls with the clock's cube; fitted on H200 and B200."""
+
+MOST_CORRECTED = 1.5
+"""Bound of a learned correction, in log space: it tells the library's habits, it does not replace the physics."""
 
 SPECIAL_OPS = 8.0
 """Operations that one exponential, root or division counts as (a quarter-rate unit and its range reduction)."""
@@ -100,6 +107,52 @@ def compute_seconds(
     return padded * s_per_flop
 
 
+def features(
+    macs: float, m: float, n: float, k: float, groups: float, ops: float, moved_bytes: float, seconds: float,
+    units: float,
+) -> tuple[float, float, float, float, float, float, float, float, float, float, float, float]:  # fmt: skip
+    """What a learned correction may look at, in the order of `FEATURES`: base-2 logarithms, -10 for nothing."""
+    work = groups * m * n * k
+    return (
+        log2_of(m), log2_of(n), log2_of(k), log2_of(groups),
+        log2_of(macs / work) if work > 0.0 else 0.0,
+        last_wave(m, n, groups, 128.0, 128.0, units), last_wave(m, n, groups, 256.0, 128.0, units),
+        last_wave(m, n, groups, 128.0, 256.0, units), last_wave(m, n, groups, 64.0, 64.0, units),
+        log2_of(ops), log2_of(moved_bytes), log2_of(seconds * 1e6),
+    )  # fmt: skip
+
+
+FEATURES = ("m", "n", "k", "groups", "masked", "wave_128_128", "wave_256_128", "wave_128_256", "wave_64_64", "ops",
+            "bytes", "seconds")  # fmt: skip
+
+
+def log2_of(value: float) -> float:
+    """log2, and -10 from a thousandth down."""
+    return math.log2(value) if value > 0.001 else -10.0
+
+
+def last_wave(m: float, n: float, groups: float, tile_m: float, tile_n: float, units: float) -> float:
+    """log2 of how much longer whole waves of tiles take than the tiles would if they could be spread evenly."""
+    waves = math.ceil(m / tile_m) * math.ceil(n / tile_n) * groups / units
+    return math.log2(math.ceil(waves) / waves) if waves > 0.0 else 0.0
+
+
+def correction(trees: Any, at: float, found: Any) -> float:
+    """exp of the sum of an ensemble of regression trees, within `MOST_CORRECTED` either way.
+
+    `trees` is one flat table of numbers: at `at` the number of trees, then where each begins (from `at`), then nodes of
+    three: (feature, threshold, steps to the node for larger values), or (-1, value, 0) for a leaf. A node is followed
+    by the one for smaller or equal values.
+    """
+    first, total = int(at), 0.0
+    for i in range(int(trees[first])):
+        node = first + int(trees[first + 1 + i])
+        while trees[node] >= 0.0:
+            node += 3 if found[int(trees[node])] <= trees[node + 1] else int(trees[node + 2])
+        total += trees[node + 1]
+    return math.exp(min(max(total, -MOST_CORRECTED), MOST_CORRECTED))
+
+
 def kernel_cost(
     macs: float, m: float, n: float, k: float, groups: float, ops: float, special: float,
     weight_bytes: float, activation_bytes: float, state_bytes: float, launches: float,
@@ -107,13 +160,14 @@ def kernel_cost(
     j_per_flop: float, j_per_op: float, j_per_byte: float, j_per_cache_byte: float,
     static_w: float, limit_w: float, sharpness: float, units: float, cache_bytes: float, hot_weights: float,
     tile_m: float, tile_n: float, small_m: float, small_n: float, small_rate: float, wave_s: float, ragged_rate: float,
-    busy_w: float,
+    busy_w: float, time_at: float, power_at: float, trees: Any,
 ) -> tuple[float, float, float, float, float, float]:  # fmt: skip
     """Seconds and joules of one run of one kernel, then the seconds under each roof and the fixed ones.
 
     `macs` are those really computed (causal attention: half), `m, n, k, groups` the contraction or zeros. The rates
     `s_per_*` already hold the family's efficiencies. `hot_weights` is 1 where all weights of the network stay in the
     last-level cache. State (KV cache) always comes from memory. A special function counts as `SPECIAL_OPS` operations.
+    `time_at`, `power_at`: where in `trees` the corrections of seconds, and of joules given those, begin; -1: none.
     """
     hot_bytes = cached_bytes(activation_bytes, cache_bytes) + hot_weights * weight_bytes
     cold_bytes = weight_bytes + activation_bytes + state_bytes - hot_bytes
@@ -130,13 +184,24 @@ def kernel_cost(
         launch_s += wave_s * waves_of_rows(m, groups, small_m, units)
     busy_s = smooth_max(compute_s, vector_s, memory_s, sharpness)
     seconds = launch_s + busy_s
-    dynamic_j = (
-        2.0 * macs * j_per_flop + all_ops * j_per_op + cold_bytes * j_per_byte + hot_bytes * j_per_cache_byte
-        + busy_w * busy_s
-    )  # fmt: skip
-    joules = static_w * seconds + dynamic_j
-    if joules > limit_w * seconds:
-        slower = slowdown(seconds, dynamic_j, static_w, limit_w)
+    if seconds <= 0.0:
+        return 0.0, 0.0, compute_s, vector_s, memory_s, launch_s
+    steady_w = static_w + busy_w * busy_s / seconds
+    work_j = 2.0 * macs * j_per_flop + all_ops * j_per_op + cold_bytes * j_per_byte + hot_bytes * j_per_cache_byte
+    if steady_w * seconds + work_j > limit_w * seconds:
+        slower = slowdown(seconds, work_j + busy_w * busy_s, static_w, limit_w)
         seconds = launch_s + smooth_max(slower * compute_s, slower * vector_s, memory_s, sharpness)
-        joules = min(static_w * seconds + dynamic_j, limit_w * seconds)
+    if time_at < 0.0 and power_at < 0.0:
+        return seconds, joules_in(seconds, steady_w, work_j, limit_w), compute_s, vector_s, memory_s, launch_s
+    found = features(macs, m, n, k, groups, all_ops, cold_bytes + hot_bytes, seconds, units)
+    if time_at >= 0.0:
+        seconds *= correction(trees, time_at, found)
+    joules = joules_in(seconds, steady_w, work_j, limit_w)
+    if power_at >= 0.0:
+        joules = min(joules * correction(trees, power_at, found), limit_w * seconds)
     return seconds, joules, compute_s, vector_s, memory_s, launch_s
+
+
+def joules_in(seconds: float, steady_w: float, work_j: float, limit_w: float) -> float:
+    """Joules of a kernel that takes this long: what it draws by the second, and by its work, under the power limit."""
+    return min(steady_w * seconds + work_j, limit_w * seconds)

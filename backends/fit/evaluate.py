@@ -62,7 +62,7 @@ def widths(device: Device, rows: Rows) -> Array:
     """Half-widths in log space of every row's 90 % interval of energy."""
     found = sums(device, rows)
     kernels_j = found.energy_j - found.waiting_j
-    return np.asarray(half_width(device, kernels_j, found.squares, found.modelled_j, 0.0, np, found.waiting_j))
+    return np.asarray(half_width(device, kernels_j, found.spread, found.modelled_j, 0.0, np, found.waiting_j))
 
 
 def errors_of(predicted: Array, measured: Array) -> dict[str, float]:

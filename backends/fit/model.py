@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wattir.device import Device
-from wattir.machine import ROW_CONSTANTS, row_of
+from wattir.machine import ROW_CONSTANTS, assembled, row_of
 
 from .rows import Array, Rows
 
@@ -19,12 +19,12 @@ HOT = ROW_CONSTANTS.index("hot_weights")
 
 @dataclass(frozen=True)
 class Sums:
-    """Of every sample: seconds and joules in all, the sum of its kernels' squared joules, the joules of kernels whose
-    family was not fitted on this machine, and those of waiting for the host."""
+    """Of every sample: seconds and joules in all, the spread of its energy (`wattir.interval`), the joules of kernels
+    whose family was not fitted on this machine, and those of waiting for the host."""
 
     time_s: Array
     energy_j: Array
-    squares: Array
+    spread: Array
     modelled_j: Array
     waiting_j: Array
 
@@ -36,17 +36,25 @@ def sums(device: Device, rows: Rows) -> Sums:
     waiting at its static power.
     """
     found = [row_of(device, family, math, strict_fp32=True) for family, math in rows.kinds]
-    constants = np.array([row.constants for row in found])
     modelled = np.array([not row.measured for row in found], dtype=float)[rows.kind_index]
-    seconds, joules = np.empty(len(rows.work)), np.empty(len(rows.work))
-    _loop()(rows.work, constants, rows.kind_index, rows.hot, seconds, joules)
-    time_s, energy_j, squares, modelled_j = (
+    spread = np.array([row.spread for row in found])[rows.kind_index]
+    seconds, joules = kernel_costs(device, rows)
+    time_s, energy_j, spread, modelled_j = (
         np.bincount(rows.sample, column * rows.times, rows.samples)
-        for column in (seconds, joules, joules**2, joules * modelled)
+        for column in (seconds, joules, joules**2 * spread, joules * modelled)
     )
     waits = np.maximum(rows.host_ops * device.coefficients.host_op_s - time_s, 0.0)
     waiting_j = waits * device.coefficients.static_w
-    return Sums(time_s + waits, energy_j + waiting_j, squares, modelled_j, waiting_j)
+    return Sums(time_s + waits, energy_j + waiting_j, spread, modelled_j, waiting_j)
+
+
+def kernel_costs(device: Device, rows: Rows) -> tuple[Array, Array]:
+    """Seconds and joules of one run of every kernel [kernels]."""
+    found, trees = assembled(row_of(device, family, math, strict_fp32=True) for family, math in rows.kinds)
+    constants = np.array([row.constants for row in found])
+    seconds, joules = np.empty(len(rows.work)), np.empty(len(rows.work))
+    _loop()(rows.work, constants, np.array(trees), rows.kind_index, rows.hot, seconds, joules)
+    return seconds, joules
 
 
 def predict(device: Device, rows: Rows) -> tuple[Array, Array]:
@@ -62,12 +70,12 @@ def _loop() -> Any:
     cost, hot_column = import_module("wattir.backends.engine").row_cost, HOT
 
     @njit
-    def loop(work: Any, constants: Any, kind: Any, hot: Any, seconds: Any, joules: Any) -> None:
+    def loop(work: Any, constants: Any, trees: Any, kind: Any, hot: Any, seconds: Any, joules: Any) -> None:
         row = np.empty((1, constants.shape[1]))
         for i in range(work.shape[0]):
             row[0] = constants[kind[i]]
             row[0, hot_column] = max(row[0, hot_column], hot[i])
-            found = cost(work, i, row, 0)
+            found = cost(work, i, row, 0, trees)
             seconds[i], joules[i] = found[0], found[1]
 
     return loop

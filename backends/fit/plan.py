@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from typing import Any
 
 import numpy as np
 
 from wattir.device import Device, device_folder, device_from_text
+from wattir.machine import row_of
 
 from .cross_validate import LeftOut, left_out, log_errors
 from .intervals import beyond_waiting, borrowed_energy, half_width, interval
+from .learn import learned
 from .model import predict, sums
 from .priors import limits_of, priors_from, priors_of
-from .rows import Array, Rows, thinned, together
+from .rows import Array, Rows, drawn, together
 from .solve import Prior, log_residuals, solve, with_values
 from .write import with_fit, without_fit
 
@@ -92,21 +94,21 @@ def run(plan: Plan, text: str, where: str, data: str, say: Callable[[str], None]
     records = [
         _record(source, i, rows, fitted, plan) for i, (source, rows) in enumerate(zip(sources, whole, strict=True))
     ]
-    return with_fit(text, fitted.device.coefficients, _interval(sources, fitted), records)
+    return with_fit(text, fitted.device, _interval(sources, fitted), records)
 
 
 def fit(
     plan: Plan, text: str, where: str, data: str, say: Callable[[str], None]
 ) -> tuple[list[Source], list[Rows], Fitted] | None:
     """The sources that are there, all rows of each, and the fit to them."""
-    loaded = [(source, *_load(source, data, say)) for source in plan.sources if _present(source, data, say)]
+    loaded = [(source, _load(source, data, say)) for source in plan.sources if _present(source, data, say)]
     loaded = [each for each in loaded if each[1].samples]
-    if all(source.held_out for source, _, _ in loaded):
+    if all(source.held_out for source, _ in loaded):
         return None
     device = limits_of(text, where)
-    sources = [source for source, _, _ in loaded]
-    rows = together([as_run(part, source, device) for source, _, part in loaded])
-    index = np.repeat(np.arange(len(loaded)), [part.samples for _, _, part in loaded])
+    sources = [source for source, _ in loaded]
+    rows = together([as_run(part, source, device) for source, part in loaded])
+    index = np.repeat(np.arange(len(loaded)), [part.samples for _, part in loaded])
     held = np.isin(index, [i for i, source in enumerate(sources) if source.held_out])
     known = rows.take(~held)
     families, maths = informed(plan, known, device)
@@ -115,7 +117,7 @@ def fit(
         device, maths, families, {name: given[name] for name in given if _applies(name, maths, families)}
     )
     fitted = with_held_out(fit_and_validate(plan, device, priors, known, say), rows, index, held)
-    return sources, [whole for _, whole, _ in loaded], fitted
+    return sources, [whole for _, whole in loaded], fitted
 
 
 def informed(plan: Plan, rows: Rows, device: Device) -> tuple[list[str], list[str]]:
@@ -150,11 +152,12 @@ def fit_and_validate(
     say(f"  {rows.samples} samples, tiles {list(tiles)}, cost {cost:.4f}")
 
     def again(part: Rows) -> Device:
-        return with_values(device, solve(device, part, priors, tiles, start=values, most_evaluations=12), tiles)
+        found = solve(device, part, priors, tiles, start=values, most_evaluations=12)
+        return learned(with_values(device, found, tiles), part)
 
     errors = left_out(rows, again, plan.folds)
     say(f"  left out: {errors.summary(np.ones(rows.samples, bool))}")
-    return with_values(device, values, tiles), errors
+    return learned(with_values(device, values, tiles), rows), errors
 
 
 def with_held_out(found: tuple[Device, LeftOut], rows: Rows, source: Array, held: Array) -> Fitted:
@@ -162,8 +165,8 @@ def with_held_out(found: tuple[Device, LeftOut], rows: Rows, source: Array, held
     device, known = found
     if held.any():
         device = with_host(device, rows.take(held))
-    errors = np.full((3, rows.samples), np.nan)
-    errors[:, ~held] = known.time, known.energy, known.energy_given_time
+    errors = np.full((len(fields(LeftOut)), rows.samples), np.nan)
+    errors[:, ~held] = [getattr(known, each.name) for each in fields(LeftOut)]
     errors[:, held] = log_errors(device, rows.take(held))
     cost = sums(device, rows)
     return Fitted(device, rows, source, LeftOut(*errors), cost.waiting_j / cost.energy_j)
@@ -210,26 +213,30 @@ def _path(source: Source, data: str) -> str:
 CHECKOUT = os.path.dirname(os.path.dirname(device_folder()))
 
 
-def _load(source: Source, data: str, say: Callable[[str], None]) -> tuple[Rows, Rows]:
-    """All rows of a source, and those of them that are fitted to."""
+def _load(source: Source, data: str, say: Callable[[str], None]) -> Rows:
+    """All rows of a source."""
     rows = source.load(_path(source, data))
     dropped = ", ".join(f"{count} {reason}" for reason, count in rows.dropped.items() if count)
     say(f"  {source.data_set}: {rows.samples} rows" + (f"; dropped {dropped}" if dropped else ""))
-    return rows, thinned(rows, source.most)
+    return rows
 
 
 def as_run(part: Rows, source: Source, device: Device) -> Rows:
-    """Weighted; weights that all fit in the last-level cache stay there, as in `compile_graph`."""
+    """Weighted, with no weight where the physics is not fitted to a sample; weights of the network that all fit in the
+    last-level cache stay there, as in `compile_graph`."""
     weights = np.bincount(part.sample, part.work[:, 7] * part.times, part.samples)
     copies = 1 if source.network else source.copies
     hot = bool(copies) * (copies * weights <= device.cache_bytes)[part.sample]
-    return replace(part, weight=_weight(part), hot=np.maximum(part.hot, hot))
+    return replace(part, weight=_weight(part, drawn(part.samples, source.most)), hot=np.maximum(part.hot, hot))
 
 
-def _weight(part: Rows) -> Array:
-    """A small set counts as `LEAST_SAMPLES` at least, in time as in energy, or the large ones would drown it."""
-    counts = np.array([part.samples, max(int(np.isfinite(part.energy_j).sum()), 1)])
-    return np.tile(np.sqrt(np.maximum(1.0, LEAST_SAMPLES / counts)), (part.samples, 1))
+def _weight(part: Rows, used: Array) -> Array:
+    """0 where the physics is not fitted to a sample.
+
+    A small set counts as `LEAST_SAMPLES` at least, in time as in energy, or the large ones would drown it.
+    """
+    counts = np.array([used.sum(), max(int((np.isfinite(part.energy_j) & used).sum()), 1)])
+    return used[:, None] * np.sqrt(np.maximum(1.0, LEAST_SAMPLES / counts))
 
 
 LEAST_SAMPLES = 600
@@ -237,7 +244,7 @@ LEAST_SAMPLES = 600
 
 def _record(source: Source, index: int, whole: Rows, fitted: Fitted, plan: Plan) -> dict[str, Any]:
     mask = fitted.source == index
-    used = 0 if source.held_out else int(mask.sum())
+    used = 0 if source.held_out else int((mask & (fitted.rows.weight[:, 0] > 0.0)).sum())
     record: dict[str, Any] = {
         "data_set": source.data_set, "rows": whole.samples, "rows_used": used, "grouped_by": source.grouped_by,
         "groups": len(set(whole.group.tolist())), "families": list(source.families), **fitted.errors.summary(mask),
@@ -255,12 +262,34 @@ def _interval(sources: Sequence[Source], fitted: Fitted) -> dict[str, Any]:
     network = np.isin(fitted.source, [i for i, source in enumerate(sources) if source.network])
     cells = np.char.add(fitted.source.astype(str), main_family(fitted.rows))
     errors = fitted.errors.energy
-    layer = half_width(errors[~network], cells[~network])
+    layer = half_width(fitted.errors.physics_energy[~network], cells[~network])
     beyond = beyond_waiting(errors, fitted.waiting)[network]
     whole = half_width(beyond, fitted.rows.group[network])
     if layer is None and whole is None:
         return borrowed_energy(half_width(fitted.errors.time, cells) or 0.0)
-    return interval(layer, whole)
+    return interval(layer, whole) | {"families": _family_widths(fitted, network)}
+
+
+def _family_widths(fitted: Fitted, network: Array) -> dict[str, float]:
+    """The quantile of every kind of kernel with enough samples, each set counting the same."""
+    keys, found = keys_of(fitted.device, fitted.rows), {}
+    for key in sorted(set(keys[~network].tolist())):
+        mask = ~network & (keys == key) & np.isfinite(fitted.errors.energy)
+        if mask.sum() >= LEAST_OF_FAMILY:
+            width = half_width(fitted.errors.energy[mask], fitted.source[mask])
+            found[key] = max(width or 0.0, LEAST_WIDTH)
+    return found
+
+
+LEAST_OF_FAMILY = 30
+LEAST_WIDTH = 0.02
+
+
+def keys_of(device: Device, rows: Rows) -> Array:
+    """What the interval of each sample's first kernel is kept under."""
+    keys = [row_of(device, family, math, strict_fp32=True).key for family, math in rows.kinds]
+    first = np.searchsorted(rows.sample, np.arange(rows.samples))
+    return np.array(keys)[rows.kind_index[first]]
 
 
 def main_family(rows: Rows) -> Array:

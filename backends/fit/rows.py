@@ -141,12 +141,12 @@ def together(parts: Sequence[Rows]) -> Rows:
     )
 
 
-def thinned(rows: Rows, most: int, seed: int = 0) -> Rows:
-    """At most this many samples, drawn without replacement by a fixed seed, in their order."""
-    if rows.samples <= most:
-        return rows
-    drawn = np.random.default_rng(seed).choice(rows.samples, most, replace=False)
-    return rows.take(np.sort(drawn))
+def drawn(samples: int, most: int, seed: int = 0) -> Array:
+    """True for at most this many samples, drawn without replacement by a fixed seed."""
+    found = np.ones(samples, bool)
+    if samples > most:
+        found[np.random.default_rng(seed).choice(samples, samples - most, replace=False)] = False
+    return found
 
 
 def joined(table: Any, *columns: str) -> Array:

@@ -76,6 +76,7 @@ def solve(
     """The values of all parameters; those with spread 0 stay at their prior. `start`: where to begin, if not there."""
     from scipy.optimize import least_squares
 
+    rows = rows.take(rows.weight[:, 0] > 0.0)
     free = [name for name, prior in priors.items() if prior.spread > 0.0]
     fixed = {name: prior.value for name, prior in priors.items() if prior.spread <= 0.0}
     centre = np.log([priors[name].value for name in free])

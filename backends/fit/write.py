@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from wattir.device import Coefficients
+from wattir.device import Coefficients, Device
 
-FITTED = re.compile(r"^\[(coefficients|interval|\[fit\])", re.MULTILINE)
+FITTED = re.compile(r"^\[(coefficients|interval|\[fit\]|\[correction\])", re.MULTILINE)
 PLAIN = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s")
 
 
@@ -19,11 +19,10 @@ def without_fit(text: str) -> str:
     return (text[: found.start()] if found else text).rstrip() + "\n"
 
 
-def with_fit(
-    text: str, coefficients: Coefficients, interval: Mapping[str, Any], fits: Sequence[Mapping[str, Any]]
-) -> str:
-    """The file with these fitted tables; numbers are rounded to four digits."""
-    return without_fit(text) + "\n" + "\n".join(_tables(coefficients, interval, fits)) + "\n"
+def with_fit(text: str, device: Device, interval: Mapping[str, Any], fits: Sequence[Mapping[str, Any]]) -> str:
+    """The file with these fitted tables; numbers are rounded to four digits. Corrections come last: they are long."""
+    tables = (*_tables(device.coefficients, interval, fits), *_corrections(device))
+    return without_fit(text) + "\n" + "\n".join(tables) + "\n"
 
 
 def _tables(c: Coefficients, interval: Mapping[str, Any], fits: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -37,10 +36,20 @@ def _tables(c: Coefficients, interval: Mapping[str, Any], fits: Sequence[Mapping
         yield f"\n[coefficients.families.{key}]"
         yield from _values({field: getattr(family, field) for field in family.__slots__})
     yield "\n[interval]"
-    yield from _values(interval)
+    yield from _values({name: value for name, value in interval.items() if name != "families"})
+    if interval.get("families"):
+        yield "\n[interval.families]"
+        yield from _values({json.dumps(name): value for name, value in interval["families"].items()})
     for fit in fits:
         yield "\n[[fit]]"
         yield from _values(fit)
+
+
+def _corrections(device: Device) -> Iterator[str]:
+    for family, learned in device.corrections.items():
+        texts = {"time": learned.time, "power": learned.power}
+        yield f"\n[[correction]]\nfamily = {json.dumps(family)}"
+        yield from (f"{name} = '{text}'" for name, text in texts.items() if text)
 
 
 def _values(values: Mapping[str, Any]) -> Iterator[str]:

@@ -1,0 +1,126 @@
+"""What the physics gets wrong by a library's habits: boosted trees over a kernel's shape, by family, math and library.
+
+Trained on logarithms of measured over predicted seconds, and of joules given the measured seconds, with LightGBM; used
+as `wattir.roofline.correction` reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from wattir.device import Correction, Device
+from wattir.machine import row_of
+from wattir.roofline import FEATURES, MOST_CORRECTED, SPECIAL_OPS, features
+from wattir.trees import LEAF, Node, pack
+from wattir.work import CELLS
+
+from .model import kernel_costs, predict
+from .rows import Array, Rows
+from .solve import energy_given_time
+
+LEAST_ROWS = 150
+"""Of a kind of kernel, in at least `LEAST_GROUPS` groups: fewer tell no habits."""
+LEAST_GROUPS = 8
+MOST_ROWS = 40000
+"""More are thinned, for time."""
+ROUNDS = 100
+ROWS_PER_LEAF = 120
+MOST_LEAVES = 63
+OF_SHAPES = tuple(i for i, name in enumerate(FEATURES) if name not in ("ops", "bytes"))
+"""What corrects a contraction: its bytes and its fused operations are its surroundings', not its own."""
+
+
+def learned(device: Device, rows: Rows) -> Device:
+    """The device with a correction for every kind of kernel of which there are enough rows of it alone."""
+    found = dict(device.corrections)
+    for kind, samples in _kinds_alone(rows):
+        part = rows.take(samples)
+        if part.samples >= LEAST_ROWS and len(set(part.group.tolist())) >= LEAST_GROUPS:
+            found[row_of(device, *kind, strict_fp32=True).key] = _correction(device, _thinned(part))
+    return replace(device, corrections=found)
+
+
+def _thinned(rows: Rows) -> Rows:
+    step = -(-rows.samples // MOST_ROWS)
+    return rows.take(np.arange(0, rows.samples, step))
+
+
+def _kinds_alone(rows: Rows) -> Iterator[tuple[tuple[str, str], Array]]:
+    """Each kind of kernel, and the samples that are of no other."""
+    lowest, highest = np.full(rows.samples, len(rows.kinds)), np.full(rows.samples, -1)
+    np.minimum.at(lowest, rows.sample, rows.kind_index)
+    np.maximum.at(highest, rows.sample, rows.kind_index)
+    layers = (lowest == highest) & (rows.host_ops <= 1.0)
+    return ((kind, np.flatnonzero(layers & (lowest == i))) for i, kind in enumerate(rows.kinds))
+
+
+def _correction(device: Device, rows: Rows) -> Correction:
+    bare = replace(device, corrections={})
+    table = table_of(bare, rows)
+    wrong_time = np.log(rows.time_s / predict(bare, rows)[0])
+    wrong_power = np.log(rows.energy_j / energy_given_time(bare, rows))
+    return Correction(*(_ensemble(table, wrong[rows.sample]) for wrong in (wrong_time, wrong_power)))
+
+
+def _ensemble(table: Array, wrong: Array) -> str:
+    seen = np.isfinite(wrong)
+    if seen.sum() < LEAST_ROWS:
+        return ""
+    return pack(_boosted(table[seen], np.clip(wrong[seen], -MOST_CORRECTED, MOST_CORRECTED)))
+
+
+def _boosted(table: Array, wrong: Array) -> list[Node]:
+    import lightgbm
+
+    used = [i for i in (OF_SHAPES if table[:, 1].max() > 0.0 else range(len(FEATURES))) if np.ptp(table[:, i]) > 0.0]
+    settings = {
+        "objective": "l1", "num_leaves": int(np.clip(len(wrong) / ROWS_PER_LEAF, 4, MOST_LEAVES)),
+        "learning_rate": 0.12, "min_data_in_leaf": 15, "max_bin": 255, "use_missing": False, "verbose": -1,
+        "deterministic": True, "force_col_wise": True, "num_threads": 2, "seed": 0,
+    }  # fmt: skip
+    model = lightgbm.train(settings, lightgbm.Dataset(table[:, used], wrong), ROUNDS)
+    return [_node(tree["tree_structure"], used) for tree in model.dump_model()["tree_info"]]
+
+
+def _node(found: Any, used: list[int]) -> Node:
+    if "leaf_value" in found:
+        return LEAF, float(found["leaf_value"])
+    threshold = float(np.float32(found["threshold"]))
+    children = (_node(found[side], used) for side in ("left_child", "right_child"))
+    return used[found["split_feature"]], threshold, *children
+
+
+def table_of(device: Device, rows: Rows) -> Array:
+    """The features of every kernel [kernels, `FEATURES`]."""
+    seconds, _ = kernel_costs(device, rows)
+    cells = {name: rows.work[:, place] for place, name in enumerate(CELLS)}
+    ops = cells["ops"] + SPECIAL_OPS * cells["special"]
+    moved = cells["weight_bytes"] + cells["activation_bytes"] + cells["state_bytes"]
+    columns = [cells[name] for name in ("macs_causal", "m", "n", "k", "groups")]
+    return _loop()(np.stack([*columns, ops, moved, seconds], axis=1), float(device.units))  # type: ignore[no-any-return]
+
+
+@lru_cache
+def _loop() -> Any:
+    from numba import njit
+
+    import_module("wattir.backends.engine")  # lets compiled code call the formula's parts
+    compiled: Any = njit(features)
+
+    @njit
+    def loop(cells: Any, units: float) -> Any:
+        table = np.empty((len(cells), len(FEATURES)))
+        for i in range(len(cells)):
+            c = cells[i]
+            found = compiled(c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], units)
+            for j in range(len(FEATURES)):
+                table[i, j] = found[j]
+        return table
+
+    return loop
