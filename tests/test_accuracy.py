@@ -78,7 +78,7 @@ def test_errors_by_hand():
 
 @pytest.mark.parametrize(
     ("hardware", "device"),
-    [("NVIDIA A100-PCIe-40GB", "a100_pcie"), ("NVIDIA A30", "a30"), ("GTX 1070", "gtx_1070"),
+    [("NVIDIA A100-PCIe-40GB", "a100_pcie_40gb"), ("NVIDIA A30", "a30"), ("GTX 1070", "gtx_1070"),
      ("raptorlake", "core_raptor_lake"), ("abacus", None)],
 )  # fmt: skip
 def test_machines_are_found_by_what_tables_call_them(hardware, device):

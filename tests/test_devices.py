@@ -17,7 +17,8 @@ FOLDER = Path(device_folder())
 GOOD = (Path(__file__).parent / "made_up_device.toml").read_text(encoding="utf-8")
 SPECS = Path(os.environ.get("WATTIR_DATA", Path(__file__).parents[2] / "shared" / "data")) / "gpu_specs.csv"
 MEASURED = {
-    "h200_sxm", "b200_sxm", "a30", "rtx_2080_ti", "a10", "a100_pcie", "h100_sxm", "raspberry_pi_5", "xeon_gold_5120",
+    "h200_sxm", "b200_sxm", "a30", "rtx_2080_ti", "a10", "a100_pcie_40gb", "h100_sxm", "raspberry_pi_5",
+    "xeon_gold_5120",
 }  # fmt: skip
 SPEC_OF = {
     "power_w": "gpu.power", "memory_bytes_per_s": "gpu.mem_bw", "memory_bytes": "gpu.mem_capacity",
@@ -59,7 +60,7 @@ def test_no_alias_means_two_machines():
     [
         ("h100", "h100_sxm"), ("NVIDIA H100 80GB HBM3", "h100_sxm"), ("h100-sxm-80gb", "h100_sxm"),
         ("a100", "a100_sxm"),
-        ("NVIDIA A100-PCIE-40GB", "a100_pcie"), ("Tesla T4", "t4"), ("pi 5", "raspberry_pi_5"),
+        ("NVIDIA A100-PCIE-40GB", "a100_pcie_40gb"), ("Tesla T4", "t4"), ("pi 5", "raspberry_pi_5"),
         ("2080ti", "rtx_2080_ti"),
     ],
 )  # fmt: skip

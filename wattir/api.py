@@ -75,17 +75,19 @@ def compile(
     device: str | Device,
     runtime: str = "compiled",
     dtype: str | None = None,
+    clock_hz: float | None = None,
 ) -> CostModel:
     """A model on a machine as a function of its free dims; `device` is an id, an alias or a path to a device file.
 
     `runtime` is ``compiled`` (fused kernels) or ``eager`` (one kernel per framework op, launched by the host); `dtype`
-    a what-if precision: bf16, fp16, fp32, tf32, int8 or fp8.
+    a what-if precision: bf16, fp16, fp32, tf32, int8 or fp8; `clock_hz` the core clock, if not the one that the device
+    file's coefficients stand for (`wattir.clock`).
     """
     from wattir.costmodel import compile_graph
     from wattir.device import Device, load_device
 
     machine = device if isinstance(device, Device) else load_device(device)
-    return compile_graph(lower(model, inputs), machine, runtime, dtype)
+    return compile_graph(lower(model, inputs), machine, runtime, dtype, clock_hz)
 
 
 def load(path: str) -> CostModel:
@@ -103,9 +105,11 @@ def estimate(
     sizes: Mapping[str, int] | None = None,
     runtime: str = "compiled",
     dtype: str | None = None,
+    clock_hz: float | None = None,
 ) -> Report:
     """Joules and seconds of one forward pass: `compile` and `CostModel.report` in one step."""
-    report: Report = compile(model, inputs, device=device, runtime=runtime, dtype=dtype).report(**(sizes or {}))
+    compiled = compile(model, inputs, device=device, runtime=runtime, dtype=dtype, clock_hz=clock_hz)
+    report: Report = compiled.report(**(sizes or {}))
     return report
 
 

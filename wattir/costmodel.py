@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from wattir.clock import at_clock, clock_width
 from wattir.costs import tabulate
 from wattir.device import Device
 from wattir.dims import Size, bounds, evaluate, maximum
@@ -161,7 +162,7 @@ class CostModel:
         waiting_s = host_s - time
         waiting_s = waiting_s * (waiting_s > 0)
         waiting = self.device.coefficients.static_w * waiting_s
-        half = half_width(self.device, energy, spread, modelled, unknown, np, waiting)
+        half = half_width(self.device, energy, spread, modelled, unknown, np, waiting) + clock_width(self.device)
         energy = energy + waiting
         return Answer(energy, energy * np.exp(-half), energy * np.exp(half), time + waiting_s)
 
@@ -195,8 +196,11 @@ def _repeats(graph: Graph) -> Size:
     return maximum(graph.params // maximum(shown, 1), 1)
 
 
-def compile_graph(graph: Graph, device: Device, runtime: str = "compiled", dtype: str | None = None) -> CostModel:
-    """The cost model of a network on a machine; `dtype` is a what-if precision."""
+def compile_graph(
+    graph: Graph, device: Device, runtime: str = "compiled", dtype: str | None = None, clock_hz: float | None = None
+) -> CostModel:
+    """The cost model of a network on a machine; `dtype` is a what-if precision, `clock_hz` a what-if core clock."""
+    device = at_clock(device, clock_hz)
     kernels = tabulate(lower_to_kernels(with_precision(check_graph(graph), dtype), runtime))
     weight_bytes = sum((work.weight_bytes for work in kernels), start=0) * _repeats(graph)
     hot = len(kernels) > 1 and bounds(weight_bytes)[1] <= device.cache_bytes  # a layer alone stands for one of many

@@ -64,7 +64,8 @@ class Coefficients:
 
     `tiles`: large tile (m, n), small tile (m, n), and the small tile's share of the large one's rate. `static_w`: power
     at zero work; `busy_w`: what running kernels add to it (0 where unknown). `host_op_s`: what the host needs to launch
-    one framework op in eager.
+    one framework op in eager. `voltage_floor`, `voltage_knee`: the least voltage as a share of that at the boost clock,
+    and the share of that clock up to which it holds (see `wattir.clock`; unless fitted, those of the A100).
     """
 
     static_w: float
@@ -77,6 +78,8 @@ class Coefficients:
     tiles: tuple[float, float, float, float, float]
     families: Mapping[str, Family]
     busy_w: float = 0.0
+    voltage_floor: float = 0.776
+    voltage_knee: float = 0.72
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,8 @@ class Device:
     `measured` is False when the coefficients come from `borrowed_from`. `interval_layer`, `interval_network`:
     half-widths of the 90 % interval in log space for one layer and for a whole network; `interval_families`: for one
     layer of a family, ``family.math`` or ``family.math@library``. `corrections` are keyed by the last two of these.
+    `boost_hz`: the core clock of the rates and coefficients; `nominal_hz`: the one that the maker guarantees;
+    `clock_hz`: what `wattir.clock` set.
     """
 
     id: str
@@ -120,6 +125,9 @@ class Device:
     measured_families: frozenset[str] = field(default=frozenset())
     interval_families: Mapping[str, float] = field(default_factory=dict)
     corrections: Mapping[str, Correction] = field(default_factory=dict)
+    boost_hz: float | None = None
+    nominal_hz: float | None = None
+    clock_hz: float | None = None
 
     def math(self, wanted: str) -> str:
         """The dtype that a product asked for in `wanted` runs in here."""
@@ -271,6 +279,7 @@ def _device(table: Mapping[str, Any], coefficients: Coefficients, lender: Device
         measured=borrowed_from is None, borrowed_from=borrowed_from, sources=(limits["source"],), fits=fits,
         measured_families=frozenset(name for fit in fits for name in fit["families"]),
         corrections={} if lender else _corrections(table),
+        boost_hz=limits.get("boost_hz"), nominal_hz=limits.get("nominal_hz"), clock_hz=limits.get("clock_hz"),
     )  # fmt: skip
 
 
@@ -303,8 +312,10 @@ energy per FLOP and per byte, as shares of the power limit, among the fitted GPU
 def _coefficients(table: Mapping[str, Any]) -> Coefficients:
     families = {name: Family(**values) for name, values in table["families"].items()}
     plain_values = {name: table[name] for name in _PLAIN}
-    busy_w = float(table.get("busy_w", 0.0))
-    return Coefficients(**plain_values, tiles=tuple(table["tiles"]), families=families, busy_w=busy_w)
+    given: dict[str, Any] = {
+        name: float(table[name]) for name in ("busy_w", "voltage_floor", "voltage_knee") if name in table
+    }
+    return Coefficients(**plain_values, tiles=tuple(table["tiles"]), families=families, **given)
 
 
 _PLAIN = (

@@ -28,6 +28,7 @@ LIMITS: dict[str, Range] = {
     "cache_bytes": (1e3, 1e10),
     "units": (1, 1e5),
 }
+CLOCKS: dict[str, Range] = {"boost_hz": (1e7, 1e11), "nominal_hz": (1e7, 1e11), "clock_hz": (1e6, 1e11)}  # optional
 FLOP_PER_S: Range = (1e8, 1e17)
 COEFFICIENTS: dict[str, Range] = {
     "static_w": (0.0, 1e5),
@@ -37,6 +38,8 @@ COEFFICIENTS: dict[str, Range] = {
     "j_per_cache_byte": (0.0, 1e-6),
     "cache_bytes_per_s": (1e8, 1e15),
     "host_op_s": (0.0, 1.0),
+    "voltage_floor": (0.3, 1.0),  # optional: as on the A100
+    "voltage_knee": (0.0, 0.99),  # optional: as on the A100
 }
 FAMILY: dict[str, Range] = {
     "compute_efficiency": (1e-6, 2.5),
@@ -68,9 +71,10 @@ def check_device(table: Mapping[str, Any], where: str) -> None:
 
 
 def _limits(limits: Mapping[str, Any], where: str) -> None:
-    _known(limits, (*LIMITS, "flop_per_s", "source"), where)
+    _known(limits, (*LIMITS, *CLOCKS, "flop_per_s", "source"), where)
     _text(limits, "source", where)
     _numbers(limits, LIMITS, where)
+    _numbers(limits, {name: span for name, span in CLOCKS.items() if name in limits}, where)
     rates = _table(limits, "flop_per_s", where)
     _numbers(rates, dict.fromkeys(rates, FLOP_PER_S), f"{where} flop_per_s")
     if "fp32" not in rates:
@@ -79,7 +83,7 @@ def _limits(limits: Mapping[str, Any], where: str) -> None:
 
 def _coefficients(table: Mapping[str, Any], where: str) -> None:
     _known(table, (*COEFFICIENTS, "tiles", "j_per_flop", "families"), where)
-    _numbers({"busy_w": 0.0} | dict(table), COEFFICIENTS, where)
+    _numbers({"busy_w": 0.0, "voltage_floor": 1.0, "voltage_knee": 0.0} | dict(table), COEFFICIENTS, where)
     energies = _table(table, "j_per_flop", where)
     _numbers(energies, dict.fromkeys(energies, (0.0, 1e-6)), f"{where} j_per_flop")
     tiles = table.get("tiles")

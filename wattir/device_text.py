@@ -19,10 +19,12 @@ def _lines(device: Device) -> Iterator[str]:
     top = {"id": device.id, "name": device.name, "aliases": list(device.aliases), "kind": device.kind}
     top |= {"scope": device.scope, "relatives": list(device.relatives)}
     yield from _values({**top, "borrowed_from": device.borrowed_from})
-    limits = ("power_w", "memory_bytes_per_s", "memory_bytes", "cache_bytes", "units")
+    limits = ("power_w", "memory_bytes_per_s", "memory_bytes", "cache_bytes", "units", "boost_hz", "nominal_hz",
+              "clock_hz")  # fmt: skip
     yield from _table("limits", {"source": device.sources[0], **{name: getattr(device, name) for name in limits}})
     yield from _table("limits.flop_per_s", device.flop_per_s)
-    plain = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s")
+    plain = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s",
+             "voltage_floor", "voltage_knee")  # fmt: skip
     yield from _table("coefficients", {**{name: getattr(c, name) for name in plain}, "tiles": list(c.tiles)})
     yield from _table("coefficients.j_per_flop", c.j_per_flop)
     for name, family in c.families.items():

@@ -53,6 +53,7 @@ class Report:
     model: str
     device: str
     energy_scope: str
+    clock_hz: float | None
     runtime: str
     dtype: str | None
     sizes: Mapping[str, int]
@@ -64,7 +65,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The object that ``wattir estimate --json`` prints. Layers add up to the totals.
 
-        `energy_scope`: what the joules cover (board, package, rail, wall, node).
+        `energy_scope`: what the joules cover (board, package, rail, wall, node). `clock_hz`: the core clock asked for.
         `totals`: energy_j with its interval, time_s, power_w, flop (2 per multiply-add) with and without the causal
         half, macs, vector_ops (additions, exponentials and the like outside contractions), params, bytes by stream,
         kernels. `coverage`: shares of energy that are measured, modelled and unknown, and the unknown ops with counts.
@@ -74,6 +75,7 @@ class Report:
             "model": self.model,
             "device": self.device,
             "energy_scope": self.energy_scope,
+            "clock_hz": self.clock_hz,
             "runtime": self.runtime,
             "dtype": self.dtype,
             "sizes": dict(self.sizes),
@@ -127,6 +129,7 @@ def make_report(model: CostModel, sizes: dict[str, int]) -> Report:
         model=model.graph.name,
         device=model.device.id,
         energy_scope=model.device.scope,
+        clock_hz=model.device.clock_hz,
         runtime=model.runtime,
         dtype=model.dtype,
         sizes=sizes,

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from wattir.clock import clock_width
 from wattir.device import Device
 from wattir.interval import half_width
 
-from .model import predict, sums
+from .model import at_clocks, predict, sums
 from .rows import Array, Rows
 from .solve import energy_given_time
 
@@ -62,7 +63,10 @@ def widths(device: Device, rows: Rows) -> Array:
     """Half-widths in log space of every row's 90 % interval of energy."""
     found = sums(device, rows)
     kernels_j = found.energy_j - found.waiting_j
-    return np.asarray(half_width(device, kernels_j, found.spread, found.modelled_j, 0.0, np, found.waiting_j))
+    machines, which = at_clocks(device, rows)
+    beyond = np.array([clock_width(machine) for machine in machines])[which]
+    h = half_width(device, kernels_j, found.spread, found.modelled_j, 0.0, np, found.waiting_j)
+    return np.asarray(h + beyond)
 
 
 def errors_of(predicted: Array, measured: Array) -> dict[str, float]:

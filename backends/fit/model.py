@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from wattir.clock import at_clock
 from wattir.device import Device
 from wattir.machine import ROW_CONSTANTS, assembled, row_of
 
@@ -44,17 +45,33 @@ def sums(device: Device, rows: Rows) -> Sums:
         for column in (seconds, joules, joules**2 * spread, joules * modelled)
     )
     waits = np.maximum(rows.host_ops * device.coefficients.host_op_s - time_s, 0.0)
-    waiting_j = waits * device.coefficients.static_w
+    waiting_j = waits * static_w(device, rows)
     return Sums(time_s + waits, energy_j + waiting_j, spread, modelled_j, waiting_j)
 
 
 def kernel_costs(device: Device, rows: Rows) -> tuple[Array, Array]:
-    """Seconds and joules of one run of every kernel [kernels]."""
-    found, trees = assembled(row_of(device, family, math, strict_fp32=True) for family, math in rows.kinds)
+    """Seconds and joules of one run of every kernel [kernels], at the clock of its sample."""
+    machines, clock = at_clocks(device, rows)
+    found, trees = assembled(
+        row_of(machine, family, math, strict_fp32=True) for machine in machines for family, math in rows.kinds
+    )
     constants = np.array([row.constants for row in found])
+    kind = clock[rows.sample] * len(rows.kinds) + rows.kind_index
     seconds, joules = np.empty(len(rows.work)), np.empty(len(rows.work))
-    _loop()(rows.work, constants, np.array(trees), rows.kind_index, rows.hot, seconds, joules)
+    _loop()(rows.work, constants, np.array(trees), kind, rows.hot, seconds, joules)
     return seconds, joules
+
+
+def at_clocks(device: Device, rows: Rows) -> tuple[list[Device], Array]:
+    """The device at every clock that rows were measured at (0: not said), and which of these each sample was."""
+    clocks, which = np.unique(rows.clock_hz, return_inverse=True)
+    return [at_clock(device, float(hz) or None) for hz in clocks] or [device], which
+
+
+def static_w(device: Device, rows: Rows) -> Array:
+    """The device's static power at the clock of every sample."""
+    machines, which = at_clocks(device, rows)
+    return np.array([machine.coefficients.static_w for machine in machines])[which]
 
 
 def predict(device: Device, rows: Rows) -> tuple[Array, Array]:

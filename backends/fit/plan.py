@@ -248,13 +248,19 @@ def _record(source: Source, index: int, whole: Rows, fitted: Fitted, plan: Plan)
     record: dict[str, Any] = {
         "data_set": source.data_set, "rows": whole.samples, "rows_used": used, "grouped_by": source.grouped_by,
         "groups": len(set(whole.group.tolist())), "families": list(source.families), **fitted.errors.summary(mask),
-        "dropped": [f"{count} {reason}" for reason, count in whole.dropped.items() if count],
+        "dropped": [f"{count} {reason}" for reason, count in whole.dropped.items() if count], **_clocks(whole),
         "date": date.today().isoformat(), "command": plan.command or f"wattir fit --device {plan.device}",
     }  # fmt: skip
     if source.held_out:
         record["note"] = "Held out: only host_op_s and the interval are from these."
     notes = " ".join(text for text in (source.note, plan.note) if text)
     return record | ({"note": notes} if notes else {})
+
+
+def _clocks(rows: Rows) -> dict[str, list[float]]:
+    """The lowest and the highest core clock that rows were measured at, where they say."""
+    known = rows.clock_hz[rows.clock_hz > 0.0]
+    return {"clocks_hz": [float(known.min()), float(known.max())]} if len(known) else {}
 
 
 def _interval(sources: Sequence[Source], fitted: Fitted) -> dict[str, Any]:

@@ -100,6 +100,8 @@ RAGGED = {"matmul ragged_rate": fixed(0.146)}
 """As fitted for h200_sxm on first-party layers: all sizes of kernels_power and kernels_latency are multiples of 8."""
 HOST = fixed(1.6e-5)
 """`host_op_s` where no eager rows are: as fitted for h100_sxm on whole_models_eager."""
+AT_900 = "Measured at a locked 900 MHz: what holds at the boost clock follows from it by `wattir.clock`."
+VOLTAGE = {"voltage_floor": Prior(0.776, 0.1, 0.5, 0.95), "voltage_knee": Prior(0.72, 0.15, 0.3, 0.95)}
 LAYERWISE = {"host_op_s": Prior(1e-5, 0.5, 1e-7, 1e-3)}
 
 _SERVER = (
@@ -121,8 +123,8 @@ _SERVER = (
     ),
     Plan(
         "a100_sxm", _kernel_sources("kernels_latency", "a100_sxm", ("bf16",)), KERNEL_FAMILIES, ("bf16",),
-        GPU_TILES[::2], {"static_w": fixed(82.29), "host_op_s": HOST}, energies_from="a100_pcie",
-        note="Time only: energies are those of a100_pcie in proportion to the limits.",
+        GPU_TILES[::2], {"static_w": fixed(82.29), "host_op_s": HOST}, energies_from="a100_pcie_40gb",
+        note="Time only: energies are those of a100_pcie_40gb in proportion to the limits.",
     ),
     Plan(
         "l40s", _kernel_sources("kernels_latency", "l40s", ("bf16", "fp8")), (*KERNEL_FAMILIES, "matmul.fp8"),
@@ -138,14 +140,15 @@ _SERVER = (
 
 _EAGER = (
     Plan(
-        "a10", (_eager_source("a10", 125e12, "Measured at a locked 900 MHz: efficiencies and powers are those."),),
-        (*EAGER_FAMILIES, "matmul.fp32"), ("bf16", "fp32"), GPU_TILES[::2], EAGER, folds=4,
+        "a10", (_eager_source("a10", 125e12, AT_900),), (*EAGER_FAMILIES, "matmul.fp32"), ("bf16", "fp32"),
+        GPU_TILES[::2], {**EAGER, **RAGGED}, folds=4,
     ),
     Plan(
-        "a100_pcie",
-        (_eager_source("a100", 312e12, "Of the 40 GB card at a locked 900 MHz: efficiencies and powers are those."),),
+        "a100_pcie_40gb",
+        (_eager_source("a100", 312e12, "At a locked 900 MHz."),
+         _eager_source("dvfs", 312e12, "At 11 locked clocks, at the highest throttled by the power cap.")),
         (*EAGER_FAMILIES, "matmul.fp32"), ("bf16", "fp32"), GPU_TILES[::2],
-        {**EAGER, "static_w": fixed(47.35)}, folds=4,
+        {**EAGER, **RAGGED, **VOLTAGE, "static_w": fixed(67.34)}, folds=4,
     ),
     Plan(
         "a30", _torch_sources("NVIDIA A30", ("tf32", "fp32"), networks=True),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from wattir.device import Coefficients, Device, device_from_text
 
-from .solve import SCALARS, Prior
+from .solve import SCALARS, VOLTAGE, Prior
 
 NOT_FITTED = """
 [coefficients]
@@ -83,7 +83,7 @@ def priors_of(
     priors["small_rate"] = Prior(0.7, 0.3, 0.1, 1.0)
     if "matmul" in families and "matmul ragged_rate" in given:
         priors["matmul ragged_rate"] = given["matmul ragged_rate"]
-    unknown = sorted(set(given) - set(priors))
+    unknown = sorted(set(given) - set(priors) - set(VOLTAGE))
     if unknown:
         raise KeyError(f"priors of no parameter of {device.id}: {unknown}")
     return priors | dict(given)
@@ -93,4 +93,5 @@ def priors_from(lender: Coefficients, spread: float) -> dict[str, Prior]:
     """Powers and energies of a relative (already in proportion to this device's limits), this sure of them."""
     found = {name: getattr(lender, name) for name in SCALARS if name not in ("host_op_s", "cache_bytes_per_s")}
     found |= {f"j_per_flop {math}": value for math, value in lender.j_per_flop.items()}
-    return {name: Prior(value, spread, value * 1e-2, value * 1e2) for name, value in found.items()}
+    priors = {name: Prior(value, spread, value * 1e-2, value * 1e2) for name, value in found.items()}
+    return priors | {name: Prior(getattr(lender, name), 0.0, 0.0, 1.0) for name in VOLTAGE}

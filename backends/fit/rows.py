@@ -26,7 +26,8 @@ class Rows:
     math), `hot` (1 where the weights stay in
     the last-level cache), `times`, and the `sample` it belongs to (ascending). Per sample: seconds, joules (NaN where
     not measured), the `group` that is left out as a whole, the `label` it is reported under, how many framework ops the
-    host launched one by one (0 where launches do not count), and the `weight` of its residuals of time and energy.
+    host launched one by one (0 where launches do not count), the core clock that it ran at (0 where nothing is said of
+    it), and the `weight` of its residuals of time and energy.
     `dropped`: what was filtered, and why.
     """
 
@@ -41,6 +42,7 @@ class Rows:
     group: Array
     label: Array
     host_ops: Array
+    clock_hz: Array
     weight: Array
     dropped: Mapping[str, int] = field(default_factory=dict)
 
@@ -60,8 +62,7 @@ class Rows:
             self, work=self.work[kernels], kind_index=self.kind_index[kernels], hot=self.hot[kernels],
             times=self.times[kernels], sample=position[self.sample[kernels]], time_s=self.time_s[index],
             energy_j=self.energy_j[index], group=self.group[index], label=self.label[index],
-            host_ops=self.host_ops[index],
-            weight=self.weight[index],
+            host_ops=self.host_ops[index], clock_hz=self.clock_hz[index], weight=self.weight[index],
         )  # fmt: skip
 
     def without(self, reasons: Mapping[str, Array]) -> Rows:
@@ -77,7 +78,7 @@ class Rows:
 def layer_rows(graph: Graph, sizes: Mapping[str, Array], **columns: Any) -> Rows:
     """One sample per element of the `sizes` that the graph of one op is evaluated on.
 
-    `columns`: time_s, energy_j, group, and optionally label, hot, host_ops, family, math.
+    `columns`: time_s, energy_j, group, and optionally label, hot, host_ops, clock_hz, family, math.
     """
     (work,) = tabulate(graph)
     samples = len(columns["time_s"])
@@ -90,7 +91,7 @@ def layer_rows(graph: Graph, sizes: Mapping[str, Array], **columns: Any) -> Rows
         times=np.ones(samples), sample=np.arange(samples), time_s=np.asarray(columns["time_s"], float),
         energy_j=np.asarray(columns["energy_j"], float), group=np.asarray(columns["group"]).astype(str),
         label=np.full(samples, columns.get("label", kind[0])), host_ops=_column(columns, "host_ops", samples),
-        weight=np.ones((samples, 2)),
+        clock_hz=_column(columns, "clock_hz", samples), weight=np.ones((samples, 2)),
     )  # fmt: skip
 
 
@@ -112,7 +113,7 @@ def network_rows(graphs: Sequence[Graph | Sequence[Any]], **columns: Any) -> Row
         time_s=np.asarray(columns["time_s"], float), energy_j=np.asarray(columns["energy_j"], float),
         group=np.asarray(columns["group"]).astype(str),
         label=np.broadcast_to(np.asarray(columns.get("label", "network")).astype(str), samples).copy(),
-        host_ops=_column(columns, "host_ops", samples),
+        host_ops=_column(columns, "host_ops", samples), clock_hz=_column(columns, "clock_hz", samples),
         weight=np.ones((samples, 2)),
     )  # fmt: skip
 
@@ -134,7 +135,7 @@ def together(parts: Sequence[Rows]) -> Rows:
             dropped[reason] = dropped.get(reason, 0) + count
     stacked = {
         name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("work", "hot", "times", "time_s", "energy_j", "group", "label", "host_ops", "weight")
+        for name in ("work", "hot", "times", "time_s", "energy_j", "group", "label", "host_ops", "clock_hz", "weight")
     }
     return Rows(
         kinds=kinds, kind_index=np.concatenate(index), sample=np.concatenate(sample), dropped=dropped, **stacked

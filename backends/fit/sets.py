@@ -84,7 +84,7 @@ def device_of(hardware: str) -> str | None:
 
 
 NAMES = {
-    "NVIDIA A100-PCIe-40GB": "a100_pcie", "NVIDIA H100-SXM": "h100_sxm", "NVIDIA A10": "a10",
+    "NVIDIA H100-SXM": "h100_sxm", "NVIDIA A10": "a10",
     "broadwell-ep": "xeon_broadwell_ep", "raptorlake": "core_raptor_lake",
 }  # fmt: skip
 
@@ -139,13 +139,11 @@ READERS: dict[str, tuple[Callable[..., Rows], str]] = {
 def _whole_models(path: str, folder: str) -> Found:
     table = read_table(path, "data")
     for (which, hardware), part in table.groupby(["set", "hardware"], dropna=False):
-        if which == "dvfs":
-            yield Left(folder, f"{which} ({hardware})", len(part), "at other clocks: the clock is no input yet")
-            continue
         device = device_of(str(hardware))
         peak = load_device(device).flop_per_s["bf16"] if device else 0.0
         load = partial(models.whole_models, path, str(which), peak)
-        yield _case(folder, "whole models", str(hardware), len(part), load, network=True)
+        what = "whole models" + (", many clocks" if which == "dvfs" else "")
+        yield _case(folder, what, str(hardware), len(part), load, network=True)
 
 
 def _torch(path: str, folder: str) -> Found:

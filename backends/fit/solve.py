@@ -15,7 +15,7 @@ import numpy as np
 
 from wattir.device import Coefficients, Device, Family
 
-from .model import predict
+from .model import predict, static_w
 from .rows import Array, Rows
 
 
@@ -36,6 +36,8 @@ ROBUST_SCALE = 0.15
 """Log residual from which on a row counts linearly."""
 
 SCALARS = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s")
+VOLTAGE = ("voltage_floor", "voltage_knee")
+"""Fitted where rows were measured at several clocks; elsewhere `Coefficients` has its own."""
 
 
 def coefficients_of(values: Mapping[str, float], tiles: Sequence[float]) -> Coefficients:
@@ -48,7 +50,7 @@ def coefficients_of(values: Mapping[str, float], tiles: Sequence[float]) -> Coef
             energies[tail] = value
         elif tail:
             families.setdefault(head, {})[tail] = value
-    scalars: dict[str, Any] = {name: values[name] for name in SCALARS}
+    scalars: dict[str, Any] = {name: values[name] for name in (*SCALARS, *VOLTAGE) if name in values}
     large_m, large_n, small_m, small_n, rate = tiles
     rated = (large_m, large_n, small_m, small_n, values.get("small_rate", rate))
     made = {name: Family(**found) for name, found in families.items()}
@@ -129,7 +131,8 @@ def energy_given_time(device: Device, rows: Rows) -> Array:
     c = device.coefficients
     idle = replace(free, coefficients=replace(c, busy_w=0.0))
     busy_j = energy_j - predict(idle, rows)[1]
-    rest_j = energy_j - busy_j - c.static_w * time_s
-    given = rest_j + (busy_j / time_s + c.static_w) * rows.time_s
+    static = static_w(device, rows)
+    rest_j = energy_j - busy_j - static * time_s
+    given = rest_j + (busy_j / time_s + static) * rows.time_s
     found: Array = np.minimum(given, device.power_w * rows.time_s)
     return found

@@ -10,7 +10,8 @@ from typing import Any
 from wattir.device import Coefficients, Device
 
 FITTED = re.compile(r"^\[(coefficients|interval|\[fit\]|\[correction\])", re.MULTILINE)
-PLAIN = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s")
+PLAIN = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s",
+         "voltage_floor", "voltage_knee")  # fmt: skip
 
 
 def without_fit(text: str) -> str:

@@ -39,6 +39,10 @@ def add_machine(parser: ArgumentParser, several: bool) -> None:
         "--dtype", type=one_of(precisions), metavar="bf16|fp16|fp32|tf32|int8|fp8",
         help="what-if precision (default: as in the model)",
     )  # fmt: skip
+    parser.add_argument(
+        "--clock-mhz", metavar="N", type=megahertz,
+        help="core clock: rates follow it, joules its voltage (default: as the machine boosts; wattir devices ID)",
+    )  # fmt: skip
 
 
 def add_sizes(parser: ArgumentParser) -> None:
@@ -94,6 +98,17 @@ def whole_number(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 30:
         raise ArgumentTypeError(f"found {text!r}; expected a whole number such as 8")
     return int(text)
+
+
+def megahertz(text: str) -> float:
+    """A positive number of MHz."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0.0 < found < 1e6:
+        raise ArgumentTypeError(f"found {text!r}; expected a core clock in MHz such as 900")
+    return found
 
 
 def sample_count(text: str) -> int:

@@ -76,6 +76,11 @@ def _show_limits(console: Console, device: Device) -> None:
         "memory bandwidth": prefixed(device.memory_bytes_per_s, "B/s"),
         "last-level cache": prefixed(device.cache_bytes, "B"),
         "units": f"{device.units:g}",
+        **{
+            f"{name} clock": f"{1e-6 * hz:.0f} MHz"
+            for name, hz in (("boost", device.boost_hz), ("nominal", device.nominal_hz))
+            if hz
+        },
         **rates,
     }.items():
         sheet.row(label, value)

@@ -82,7 +82,7 @@ def _totals(estimate: Estimate) -> Table:
     each = _per_sample(estimate)
     grid = make_grid()
     rows = {
-        "runs": f"{report.runtime}, {report.dtype or 'precision as in the model'}, {_sizes(report)}",
+        "runs": f"{report.runtime}, {report.dtype or 'precision as in the model'}, {_sizes(report)}{_clock(report)}",
         "energy": Text.assemble((energy_text(totals), "bold green"), f" {SCOPES[device.scope]}"),
         "per sample": each,
         "time": f"{prefixed(totals['time_s'], 's')} at {prefixed(totals['power_w'], 'W')}",
@@ -96,6 +96,10 @@ def _totals(estimate: Estimate) -> Table:
         if text:
             grid.add_row(label, text)
     return grid
+
+
+def _clock(report: Report) -> str:
+    return f", at {1e-6 * report.clock_hz:.0f} MHz" if report.clock_hz else ""
 
 
 def energy_text(totals: Mapping[str, Any]) -> str:

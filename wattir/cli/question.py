@@ -6,6 +6,7 @@ import os
 from argparse import Namespace
 
 from wattir.api import lower
+from wattir.clock import at_clock
 from wattir.costmodel import CostModel, compile_graph
 from wattir.device import Device, load_device
 from wattir.dims import Size, names
@@ -16,13 +17,13 @@ from wattir.wattir_file import WattirFile, read
 
 def cost_models(arguments: Namespace) -> tuple[CostModel, ...]:
     """The model on each machine asked for, or on the one that its ``.wattir`` file holds."""
-    machines = tuple(load_device(wanted) for wanted in arguments.hw)  # first: a misspelt id must not cost a long read
+    clock_hz = None if arguments.clock_mhz is None else 1e6 * arguments.clock_mhz
+    machines = tuple(at_clock(load_device(wanted), clock_hz) for wanted in arguments.hw)  # before a long read
     file = read_model(arguments)
     runtime = arguments.runtime or file.runtime or "compiled"
     dtype = arguments.dtype or file.dtype
-    return tuple(
-        compile_graph(file.graph, machine, runtime, dtype) for machine in _distinct(machines) or _own_machine(file)
-    )
+    own = () if machines else (at_clock(_own_machine(file), clock_hz),)
+    return tuple(compile_graph(file.graph, machine, runtime, dtype) for machine in _distinct(machines) or own)
 
 
 def read_model(arguments: Namespace) -> WattirFile:
@@ -41,10 +42,10 @@ def _distinct(machines: tuple[Device, ...]) -> tuple[Device, ...]:
     return tuple({machine.id: machine for machine in machines}.values())
 
 
-def _own_machine(file: WattirFile) -> tuple[Device, ...]:
+def _own_machine(file: WattirFile) -> Device:
     if file.device is None:
         raise InputError(f"{file.graph.name}: no machine; expected --hw ID such as --hw h100_sxm; see `wattir devices`")
-    return (file.device,)
+    return file.device
 
 
 def with_free_batch(graph: Graph, arguments: Namespace) -> Graph:
