@@ -29,7 +29,7 @@ from wattir.backends.fit.intervals import half_width
 from wattir.backends.fit.plan import Fitted, Source, as_run, fit
 from wattir.backends.fit.plans import PLANS
 from wattir.backends.fit.rows import JOULES_OF, Array, Rows, together
-from wattir.backends.fit.sets import Case, Left, cases, guarded
+from wattir.backends.fit.sets import Case, Judged, Left, cases, guarded
 from wattir.cli.accuracy_view import COLUMNS, show_accuracy
 from wattir.cli.console import Sheet, make_console
 from wattir.device import Device, device_folder, load_device
@@ -45,7 +45,8 @@ def evaluate(data: str, say: Any) -> Iterator[Found | Left]:
             yield case
             continue
         say(f"{case.folder}: {case.what} ({case.device})")
-        what, judge = f"{case.what} ({case.device})", partial(_case, case, ready)
+        what = f"{case.what} ({case.device})"
+        judge = partial(_judged, case) if isinstance(case, Judged) else partial(_case, case, ready)
         yield from guarded(case.folder, what, judge, case.raw)
     for (folder, device_id), parts in ready.items():
         yield _report(folder, load_device(device_id), "all", together(parts))
@@ -62,6 +63,22 @@ def _case(case: Case, ready: dict[tuple[str, str], list[Rows]]) -> Iterator[Foun
     if rows.samples:
         yield _report(case.folder, device, case.what, rows)
         ready.setdefault((case.folder, case.device), []).append(rows)
+
+
+def _judged(case: Judged) -> Iterator[Found | Left]:
+    measured = load_device(case.device).measured
+    for each in case.judge():
+        if isinstance(each, Left):
+            yield each
+            continue
+        what, report = each
+        yield {
+            "folder": case.folder,
+            "device": case.device,
+            "what": f"{case.what} {what}",
+            "measured": measured,
+            **report,
+        }
 
 
 def _report(folder: str, device: Device, what: str, rows: Rows) -> Found:

@@ -30,7 +30,8 @@ BACKEND_MAY = FRONTEND_MAY | {
     "wattir.costs", "wattir.work", "wattir.layers", "wattir.roofline", "wattir.tape",
     "wattir.device", "wattir.device_schema", "wattir.device_text", "wattir.machine", "wattir.interval",
     "wattir.api", "wattir.models", "wattir.wattir_file", "wattir.passes", "wattir.passes.precision",  # networks of rows
-    "wattir.writing", "wattir.trees", "wattir.clock",
+    "wattir.writing", "wattir.trees", "wattir.clock", "wattir.serving", "wattir.serving_engine", "wattir.serving_model",
+    "wattir.serving_steps",
 }  # fmt: skip
 BACKEND_LIBRARIES = {"lightgbm", "numpy", "numba", "scipy", "pyarrow", "pandas"}
 CORE_LIBRARIES = {"numpy"}

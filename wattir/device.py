@@ -18,6 +18,7 @@ from typing import Any
 from wattir.device_schema import check_device
 from wattir.errors import DeviceError, suggestion
 from wattir.kinds import DTYPE_BYTES
+from wattir.serving_engine import Engine, engine_of
 
 MATH_FALLBACK = {
     "fp4": "fp8", "fp8": "bf16", "int2": "int4", "int4": "int8", "uint4": "int8", "uint8": "int8", "int8": "fp16",
@@ -100,6 +101,7 @@ class Device:
     layer of a family, ``family.math`` or ``family.math@library``. `corrections` are keyed by the last two of these.
     `boost_hz`: the core clock of the rates and coefficients; `nominal_hz`: the one that the maker guarantees;
     `clock_hz`: what `wattir.clock` set.
+    `engines`: serving engines fitted on this machine, by name (`wattir.serving.engine_on` also borrows).
     """
 
     id: str
@@ -128,6 +130,7 @@ class Device:
     boost_hz: float | None = None
     nominal_hz: float | None = None
     clock_hz: float | None = None
+    engines: Mapping[str, Engine] = field(default_factory=dict)
 
     def math(self, wanted: str) -> str:
         """The dtype that a product asked for in `wanted` runs in here."""
@@ -280,6 +283,7 @@ def _device(table: Mapping[str, Any], coefficients: Coefficients, lender: Device
         measured_families=frozenset(name for fit in fits for name in fit["families"]),
         corrections={} if lender else _corrections(table),
         boost_hz=limits.get("boost_hz"), nominal_hz=limits.get("nominal_hz"), clock_hz=limits.get("clock_hz"),
+        engines={name: engine_of(name, found) for name, found in table.get("serving", {}).items()},
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wattir.errors import DeviceError, suggestion
+from wattir.serving_engine import FACTOR, FIT_KEYS, NUMBERS, PARTS
 
 Range = tuple[float, float]
 
@@ -19,7 +20,7 @@ TEXTS = {
 }  # name -> required
 KINDS_OF_DEVICE = ("gpu", "cpu", "npu", "board")
 SCOPES = ("board", "package", "rail", "wall", "node")
-TOP = (*TEXTS, "aliases", "relatives", "limits", "coefficients", "interval", "fit", "correction")
+TOP = (*TEXTS, "aliases", "relatives", "limits", "coefficients", "interval", "fit", "correction", "serving")
 
 LIMITS: dict[str, Range] = {
     "power_w": (0.1, 1e5),
@@ -62,6 +63,8 @@ def check_device(table: Mapping[str, Any], where: str) -> None:
     _choice(table, "kind", KINDS_OF_DEVICE, where)
     _choice(table, "scope", SCOPES, where)
     _limits(_table(table, "limits", where), f"{where}: [limits]")
+    if "serving" in table:
+        _serving(_table(table, "serving", where), f"{where}: [serving")
     if "coefficients" in table:
         _coefficients(_table(table, "coefficients", where), f"{where}: [coefficients]")
         _interval(_table(table, "interval", where), f"{where}: [interval]")
@@ -106,6 +109,18 @@ def _corrections(found: Any, where: str) -> None:
             _text(one, key, where)
 
 
+def _serving(engines: Mapping[str, Any], where: str) -> None:
+    for name in engines:
+        at, table = f"{where}.{name}]", _table(engines, name, f"{where}]")
+        _known(table, (*NUMBERS, "time", "energy", "fit"), at)
+        _numbers(table, NUMBERS, at)
+        for factors in ("time", "energy"):
+            found = _table(table, factors, at)
+            _known(found, PARTS, f"{at} {factors}")
+            _numbers(found, dict.fromkeys(PARTS, FACTOR), f"{at} {factors}")
+        _fits(table.get("fit"), f"{at} fit", FIT_KEYS)
+
+
 def _interval(table: Mapping[str, Any], where: str) -> None:
     _known(table, (*INTERVAL, "families", "source"), where)
     families = table.get("families", {})
@@ -115,11 +130,11 @@ def _interval(table: Mapping[str, Any], where: str) -> None:
     _numbers(table, INTERVAL, where)
 
 
-def _fits(fits: Any, where: str) -> None:
+def _fits(fits: Any, where: str, keys: tuple[str, ...] = (*FIT_TEXTS, "rows")) -> None:
     if not isinstance(fits, list) or not fits:
         raise DeviceError(f"{where}: no record; expected data_set, rows, error, date and command of every fit")
     for fit in fits:
-        for key in (*FIT_TEXTS, "rows"):
+        for key in keys:
             if key not in fit:
                 raise DeviceError(f"{where}: {key!r} is missing in the record of {fit.get('data_set', 'a fit')}")
 

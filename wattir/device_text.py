@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wattir.device import Device
+from wattir.serving_engine import engine_tables
 
 
 def device_text(device: Device) -> str:
@@ -25,6 +26,10 @@ def _lines(device: Device) -> Iterator[str]:
     yield from _table("limits.flop_per_s", device.flop_per_s)
     plain = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s",
              "voltage_floor", "voltage_knee")  # fmt: skip
+    for engine in device.engines.values():
+        for heading, values in engine_tables(engine):
+            yield f"\n{heading}"
+            yield from _values(values)
     yield from _table("coefficients", {**{name: getattr(c, name) for name in plain}, "tiles": list(c.tiles)})
     yield from _table("coefficients.j_per_flop", c.j_per_flop)
     for name, family in c.families.items():

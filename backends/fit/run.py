@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from wattir.device import Device, device_folder, device_from_text
 from wattir.errors import DeviceError, InputError, suggestion
@@ -11,23 +11,27 @@ from wattir.writing import write_whole
 
 from .own_plan import head_like, own_plan, with_relative
 from .plan import run
+from .plan_serving import SERVING, run_serving
 from .plans import PLANS
 
 Say = Callable[[str], None]
 
 
-def fit_device(device: str, data: str, out: str | None, say: Say) -> bool:
-    """Fits a known device to the sets in `data` and writes its file, into the folder `out` or in place.
+def fit_device(device: str, data: str, out: str | None, say: Say, *, serving: bool = False) -> bool:
+    """Fits a known device to the sets in `data` and writes its file, into the folder `out` or in place; with `serving`
+    its serving engines alone, on top of the kernels as its file has them.
 
     False where none of its data are there: the file stays as it is.
     """
-    if device not in PLANS:
+    plans: Mapping[str, object] = SERVING if serving else PLANS
+    if device not in plans:
         raise DeviceError(
-            f"--device {device}: no plan to fit it; expected one of {', '.join(PLANS)}{suggestion(device, PLANS)}"
+            f"--device {device}: no plan to fit it; expected one of {', '.join(plans)}{suggestion(device, plans)}"
         )
     path = os.path.join(device_folder(), f"{device}.toml")
     say(device)
-    found = run(PLANS[device], _read(path), path, data, say)
+    text = _read(path)
+    found = run_serving(device, text, path, data, say) if serving else run(PLANS[device], text, path, data, say)
     if found is None:
         say(f"  {device}.toml stays as it is: none of its data are in {data}")
         return False

@@ -17,15 +17,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from wattir.device import device_ids, load_device
 from wattir.errors import DeviceError, WattirError
+from wattir.serving import engine_on
 
 from . import datasets_cpu as cpu
 from . import datasets_irene as irene
 from . import datasets_kernels as kernels
 from . import datasets_models as models
 from . import datasets_nas as nas
+from . import datasets_serving as serving
 from . import datasets_torch as torch
+from . import plan_serving
 from .plan import Source
 from .rows import Rows
 from .tables import ENDINGS, one_line, read_table
@@ -53,7 +58,18 @@ class Left:
     why: str
 
 
-Found = Iterator[Case | Left]
+@dataclass(frozen=True)
+class Judged:
+    """Rows of one machine that are no kernels: `judge` gives (what, report as of `evaluate_rows`), or what is left."""
+
+    folder: str
+    what: str
+    device: str
+    raw: int
+    judge: Callable[[], Iterator[tuple[str, dict[str, Any]] | Left]]
+
+
+Found = Iterator[Case | Judged | Left]
 
 
 def cases(data: str) -> Found:
@@ -201,6 +217,31 @@ def _willowec(path: str, folder: str) -> Found:
         yield _case(folder, "layers", str(host), len(part), partial(cpu.willowec, path, str(host)))
 
 
+def _serving(engine: str, load: plan_serving.Load, path: str, folder: str) -> Found:
+    for hardware, part in read_table(path, "data").groupby("gpu_model", dropna=False):
+        device = device_of(str(hardware))
+        if device is None:
+            yield Left(folder, str(hardware), len(part), f"no device file for {hardware}")
+            continue
+        ask = partial(_judge, engine, load, path, folder, str(hardware), device)
+        yield Judged(folder, engine, device, len(part), ask)
+
+
+def _judge(
+    engine: str, load: plan_serving.Load, path: str, folder: str, hardware: str, device: str
+) -> Iterator[tuple[str, dict[str, Any]] | Left]:
+    machine = load_device(device)
+    rows = load(path, hardware, machine)
+    for why, count in rows.dropped.items():
+        yield Left(folder, f"{engine} ({device})", count, why)
+    known = np.isin(rows.task, list(plan_serving.conditions_of(engine_on(machine, engine)).prompts))
+    for task in sorted(set(rows.task[~known].tolist())):
+        count = int((rows.task == task).sum())
+        yield Left(folder, f"{task} ({device})", count, "a task whose prompt length no fit has found")
+    if known.any():
+        yield from plan_serving.judge(machine, engine, rows.take(known))
+
+
 def _unknown(path: str, folder: str) -> Found:
     for name in _names(path):
         yield from guarded(folder, name, partial(_unknown_file, path, folder, name))
@@ -219,4 +260,5 @@ SETS: dict[str, Callable[[str, str], Found]] = {
     "nas_bench_201_pi5": _nas_bench_201,
     "getzner_cpu_layers": _getzner,
     "willowec_cpu_layers": _willowec,
+    "mlenergy_v3_llm": partial(_serving, "vllm", serving.mlenergy_v3),
 }

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from wattir.device import Coefficients, Device
+from wattir.serving_engine import Engine, engine_tables
 
 FITTED = re.compile(r"^\[(coefficients|interval|\[fit\]|\[correction\])", re.MULTILINE)
 PLAIN = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s",
@@ -51,6 +52,19 @@ def _corrections(device: Device) -> Iterator[str]:
         texts = {"time": learned.time, "power": learned.power}
         yield f"\n[[correction]]\nfamily = {json.dumps(family)}"
         yield from (f"{name} = '{text}'" for name, text in texts.items() if text)
+
+
+def with_engine(text: str, engine: Engine) -> str:
+    """The file with this engine's tables in place of those of the same name, before the first fitted table."""
+    own = (f"[serving.{engine.name}]", f"[serving.{engine.name}.", f"[[serving.{engine.name}.")
+    blocks = re.split(r"^(?=\[)", text, flags=re.MULTILINE)
+    kept = [block for block in blocks if not block.startswith(own)]
+    at = next((i for i, block in enumerate(kept) if FITTED.match(block)), len(kept))
+    made = [
+        "\n".join((heading, *_values(values))) + "\n\n" for heading, values in engine_tables(engine)
+    ]  # fmt: skip
+    before = "".join(kept[:at]).rstrip() + "\n\n"
+    return (before + "".join(made) + "".join(kept[at:])).rstrip() + "\n"
 
 
 def _values(values: Mapping[str, Any]) -> Iterator[str]:

@@ -76,7 +76,7 @@ def _quantization(keys: Keys) -> dict[str, Any]:
     if method == "mxfp4":
         return {"expert_weights": "mxfp4"}
     if method in ("fp8", "fbgemm_fp8", "modelopt"):
-        return {"weights": "fp8"}
+        return {"weights": "fp8" if method == "fp8" else "fp8_channel"}
     if method in ("awq", "gptq", "auto-round") and bits in (0, 4):
         return {"weights": "int4"}
     if method in ("bitsandbytes", "gptq", "compressed-tensors"):
@@ -91,7 +91,8 @@ def _tensors_of(how: Keys, bits: int) -> str:
     for group in how.values.get("config_groups", {}).values() if "config_groups" in how else ():
         weights = Keys(group, how.where).part("weights")
         kind = weights.text("type", "int")
-        return "int4" if weights.whole("num_bits") == 4 else ("fp8" if kind == "float" else "int8")
+        narrow = "fp8" if weights.text("strategy", "channel") == "block" else "fp8_channel"
+        return "int4" if weights.whole("num_bits") == 4 else (narrow if kind == "float" else "int8")
     return "int4"
 
 

@@ -22,6 +22,7 @@ WEIGHTS: dict[str, tuple[str, str, int, str]] = {
     "fp16": ("fp16", "", 0, ""),
     "fp32": ("fp32", "", 0, ""),
     "fp8": ("fp8", "fp8", 128 * 128, "fp32"),
+    "fp8_channel": ("fp8", "fp8", 0, ""),
     "int8": ("int8", "int8", 0, ""),
     "int4": ("int4", "", 128, "fp16"),
     "mxfp4": ("fp4", "", 32, "uint8"),
@@ -29,7 +30,8 @@ WEIGHTS: dict[str, tuple[str, str, int, str]] = {
 """How a product's weights are held: dtype, the dtype that its products run in ("": as the activations), weights to a
 scale (0: too few scales to count), dtype of a scale.
 
-fp8: blocks of 128 by 128 (DeepSeek-V3). int4: groups of 128 (AWQ, GPTQ). mxfp4: groups of 32 (OCP MX 1.0)."""
+fp8: blocks of 128 by 128 (DeepSeek-V3). fp8_channel: a scale a row (FBGEMM, compressed-tensors). int4: groups of 128
+(AWQ, GPTQ). mxfp4: groups of 32 (OCP MX 1.0)."""
 
 CACHES = ("bf16", "fp16", "fp32", "fp8")
 

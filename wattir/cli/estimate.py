@@ -1,4 +1,4 @@
-"""Joules and seconds of one forward pass, on one machine or several."""
+"""Joules and seconds of one forward pass, or of a request to a served language model, on one machine or several."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from wattir.cli.arguments import add_chain, add_depth, add_machine, add_model, add_sizes, whole_number
 from wattir.cli.progress import progress
+from wattir.cli.serving import (
+    add_deployment,
+    add_load,
+    add_request,
+    asks_for_serving,
+    chain_of,
+    serving_reports,
+)
 from wattir.errors import CheckFailed
 from wattir.writing import write_whole
 
@@ -14,7 +22,7 @@ if TYPE_CHECKING:
     from wattir.cli.estimates import Estimate
     from wattir.report import Report
 
-HELP = "joules and seconds of one forward pass, and where they go"
+HELP = "joules and seconds of a forward pass or of a served request, and where they go"
 EXAMPLES = """\
 examples:
   wattir estimate resnet50 --hw h100_sxm
@@ -23,6 +31,8 @@ examples:
   wattir estimate model.onnx --hw h100 --json --strict > report.json
   wattir estimate resnet50 --hw h100_sxm --region us --pue 1.1 --embodied
   wattir estimate model.wattir --csv layers.csv
+  wattir estimate Qwen/Qwen3-8B --hw h100_sxm --isl 512 --osl 300 --concurrency 64
+  wattir estimate deepseek-ai/DeepSeek-R1 --hw h200_sxm --tp-size 8 --ep-size 8 --isl 2000 --osl 500 --rate 2
 """
 
 
@@ -32,6 +42,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_machine(parser, several=True)
     add_sizes(parser)
     add_chain(parser)
+    for add in (add_request, add_load, add_deployment):
+        add(parser)
     parser.add_argument("--bounds", action="store_true", help="show both bounds: fused (compiled) and unfused (eager)")
     parser.add_argument("--strict", action="store_true", help="fail (exit code 1) where any op has no cost rule")
     parser.add_argument("--json", action="store_true", help="print JSON in SI units; a list for several machines")
@@ -42,6 +54,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Estimates, checks, writes, prints, in this order: nothing is written or printed on an error."""
+    if asks_for_serving(arguments):
+        return _run_serving(arguments)
     from wattir.cli.estimates import make_estimates
 
     with progress(f"estimating {arguments.model}"):
@@ -57,6 +71,23 @@ def run(arguments: Namespace) -> int:
         from wattir.cli.estimate_view import show_estimates
 
         show_estimates(found, arguments.top, arguments.depth)
+    return 0
+
+
+def _run_serving(arguments: Namespace) -> int:
+    with progress(f"estimating {arguments.model}"):
+        reports = serving_reports(arguments)
+        chains = [chain_of(report, arguments) for report in reports]
+    if arguments.json:
+        found = [
+            {**report.to_dict(), **({"chain": [link.to_dict() for link in links]} if links else {})}
+            for report, links in zip(reports, chains, strict=True)
+        ]
+        _print(found)
+        return 0
+    from wattir.cli.serving_view import show_serving
+
+    show_serving(reports, chains)
     return 0
 
 
@@ -77,7 +108,11 @@ def _write_csv(path: str, found: tuple[Estimate, ...], depth: int) -> None:
 
 
 def _print_json(found: tuple[Estimate, ...]) -> None:
+    _print([estimate.to_dict() for estimate in found])
+
+
+def _print(objects: list[dict[str, Any]]) -> None:
+    """One object as itself, several as a list."""
     import json
 
-    objects: list[dict[str, Any]] = [estimate.to_dict() for estimate in found]
     print(json.dumps(objects[0] if len(objects) == 1 else objects, indent=2))

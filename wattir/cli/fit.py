@@ -18,6 +18,7 @@ examples:
   wattir fit --rows rows.csv --device my_machine.toml --like h100_sxm
   wattir fit --rows rows.csv --device my_machine.toml
   wattir fit --data ../shared/data --device a10 --device a30
+  wattir fit --data ../shared/data --serving --device h100_sxm
 """
 
 
@@ -32,6 +33,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--like", metavar="ID", help="with --rows: begin a new device file with this machine's limits")
     parser.add_argument("--data", metavar="DIR", default=default, help=f"folder of measured sets (default: {default})")
+    parser.add_argument(
+        "--serving", action="store_true", help="with --data: the serving engines alone, on top of the kernels' fit"
+    )
     parser.add_argument("--out", metavar="DIR", help="with --data: write the files there instead of in place")
 
 
@@ -42,12 +46,13 @@ def run(arguments: Namespace) -> int:
     except ImportError as error:
         raise InputError(f"fit needs {error.name}, which is not installed; pip install 'wattir[fit]'") from None
     if arguments.rows is None:
+        from wattir.backends.fit.plan_serving import SERVING
         from wattir.backends.fit.plans import PLANS
 
         if arguments.like is not None:
             raise InputError(f"--like {arguments.like}: only with --rows; the known machines have their own files")
-        for device in arguments.device or PLANS:
-            fits.fit_device(device, arguments.data, arguments.out, _say)
+        for device in arguments.device or (SERVING if arguments.serving else PLANS):
+            fits.fit_device(device, arguments.data, arguments.out, _say, serving=arguments.serving)
         return 0
     if len(arguments.device) != 1:
         found = ", ".join(arguments.device) or "none"

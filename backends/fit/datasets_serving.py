@@ -1,0 +1,181 @@
+"""Serving configurations as rows: ``mlenergy_v3_llm``, ``mlenergy_v2_llm``; and phases: ``splitwise_phase_times``.
+
+Prompt lengths are in none of the ML.ENERGY sets. The demands of a row's steps are therefore made on a grid of prompt
+lengths, between which `ServingRows.at` interpolates: the fit takes one length for each task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from wattir.device import Device
+from wattir.errors import WattirError
+from wattir.serving import Shape
+from wattir.serving_engine import PARTS
+from wattir.serving_model import Deployment, Request, Served, Steps, described
+from wattir.serving_steps import Demand
+
+from .rows import Array
+from .tables import read_table
+
+PROMPTS = tuple(2**i for i in range(4, 16))
+"""The grid of prompt lengths."""
+MOST_SPREAD = 2.0
+"""Of output lengths, standard deviation over mean: what histograms with open ends say beyond it is not believed."""
+
+
+@dataclass(frozen=True)
+class ServingRows:
+    """Measured configurations of one machine.
+
+    `pure`, `mixed` [rows, prompts, cells]: demands (`cells_of`) of the two kinds of steps on the grid of prompt
+    lengths; `share` [rows, prompts]: of steps with prompts. `shape`: arrays, a value a row. `texts`: running in a
+    lane, of which there are `lanes`, on `devices` devices. `group`: the architecture, left out as a whole. `stalled`:
+    rows that the set marks as such. `time_s`: of a step; `energy_j`: of a token on all devices, NaN where not measured.
+    """
+
+    pure: Array
+    mixed: Array
+    share: Array
+    shape: Shape
+    texts: Array
+    lanes: Array
+    devices: Array
+    task: Array
+    model: Array
+    group: Array
+    stalled: Array
+    time_s: Array
+    energy_j: Array
+    dropped: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+    def take(self, wanted: Array) -> ServingRows:
+        """The rows where a mask is true."""
+        arrays = {name: value[wanted] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        shape = Shape(*(getattr(self.shape, name)[wanted] for name in Shape.__slots__))
+        return replace(self, **arrays, shape=shape)
+
+    def at(self, prompts: Array) -> tuple[Demand, Demand, Array]:
+        """Demands of both kinds of steps and the share, each row's at its prompt length [rows]."""
+        low, part = _between(np.log(np.array(PROMPTS, float)), np.log(prompts))
+        return (demand_of(_mix(self.pure, low, part)), demand_of(_mix(self.mixed, low, part)),
+                _mix(self.share, low, part))  # fmt: skip
+
+
+def _between(grid: Array, values: Array) -> tuple[Array, Array]:
+    """The place of the grid's value below each value, and how far it is from there to the next."""
+    low = np.clip(np.searchsorted(grid, values) - 1, 0, len(grid) - 2)
+    return low, np.clip((values - grid[low]) / (grid[low + 1] - grid[low]), 0.0, 1.0)
+
+
+def _mix(table: Array, low: Array, part: Array) -> Array:
+    rows = np.arange(len(table))
+    weight = part.reshape(-1, *[1] * (table.ndim - 2))
+    return table[rows, low] * (1.0 - weight) + table[rows, low + 1] * weight
+
+
+def cells_of(demand: Demand) -> list[float]:
+    """A demand as numbers in the order that `demand_of` reads."""
+    tables = (demand.time_s, demand.weights_j, demand.cache_j, demand.compute_j)
+    return [*(table[part] for table in tables for part in PARTS), demand.links, demand.link_bytes]
+
+
+def demand_of(cells: Array) -> Demand:
+    """A demand of arrays from cells [rows, cells]."""
+    columns = iter(cells.T)
+    tables = [{part: next(columns) for part in PARTS} for _ in range(4)]
+    return Demand(*tables, next(columns), next(columns))
+
+
+def serving_rows(table: Any, device: Device) -> ServingRows:
+    """The rows of a table whose model is known by name and fits; others are counted by what is wrong.
+
+    Columns: model, task, tp, ep, dp, pp, texts, osl, spread, weights, time_s, energy_j, stalled.
+    """
+    served: dict[tuple[Any, ...], Served | str] = {}
+    found, kept, dropped = [], [], dict[str, int]()
+    for place, row in enumerate(table.itertuples()):
+        key = (row.model, row.tp, row.ep, row.dp, row.pp)
+        if key not in served:
+            served[key] = _served(row, device)
+        one = served[key]
+        if isinstance(one, str):
+            dropped[one] = dropped.get(one, 0) + 1
+            continue
+        found.append((one, _grid(one, row)))
+        kept.append(place)
+    return _stacked(table.iloc[kept], found, dropped)
+
+
+def _served(row: Any, device: Device) -> Served | str:
+    try:
+        tp = row.tp if row.ep == 1 else max(row.ep // row.dp, 1)
+        return Served(row.model, device, Deployment(tp_size=int(tp), ep_size=int(row.ep), pp_size=int(row.pp)))
+    except WattirError as error:
+        return f"{row.model}: {error}"
+
+
+def _grid(one: Served, row: Any) -> list[Steps]:
+    spread = row.spread if 0.0 <= row.spread <= MOST_SPREAD else 0.0
+    texts = row.texts / one.deployment.lanes
+    return [one.steps(texts, Request(isl, max(float(row.osl), 1.0), spread)) for isl in PROMPTS]
+
+
+def _stacked(table: Any, found: Sequence[tuple[Served, list[Steps]]], dropped: Mapping[str, int]) -> ServingRows:
+    served = [one for one, _ in found]
+    column = {name: table[name].to_numpy() for name in ("texts", "task", "model", "stalled", "time_s", "energy_j")}
+    lanes = np.array([one.deployment.lanes for one in served], float)
+    return ServingRows(
+        pure=np.array([[cells_of(step.pure) for step in steps] for _, steps in found]),
+        mixed=np.array([[cells_of(step.mixed) for step in steps] for _, steps in found]),
+        share=np.array([[step.share for step in steps] for _, steps in found]),
+        shape=Shape(*(np.array([getattr(one.shape, name) for one in served], float) for name in Shape.__slots__)),
+        texts=column["texts"].astype(float) / lanes, lanes=lanes,
+        devices=np.array([one.deployment.devices for one in served], float),
+        task=column["task"].astype(str), model=column["model"].astype(str),
+        group=np.array([architecture(one.config) for one in served]), stalled=column["stalled"].astype(bool),
+        time_s=column["time_s"].astype(float), energy_j=column["energy_j"].astype(float), dropped=dropped,
+    )  # fmt: skip
+
+
+def architecture(model: Any) -> str:
+    """What models that are siblings share: the sizes of their layers, however they were trained and are held."""
+    config = described(model)
+    experts = max((getattr(layer.feed, "count", 0) for layer, _ in config.layers), default=0)
+    return f"{config.depth} layers of {config.hidden}" + (f", {experts} experts" if experts else "")
+
+
+def mlenergy_v3(folder: str, hardware: str, device: Device) -> ServingRows:
+    """vLLM 0.11.1 in the steady state; joules of all boards."""
+    table = read_table(folder, "data")
+    table = table[table.gpu_model.eq(hardware)]
+    spread = (table.output_tokens_std_from_hist / table.output_tokens_mean).fillna(0.0)
+    return serving_rows(
+        table.assign(
+            model=table.model_id, tp=table.tensor_parallel, ep=table.expert_parallel, dp=table.data_parallel, pp=1,
+            texts=table.batch_size_mean_running, osl=table.output_tokens_mean, spread=spread,
+            time_s=table.batch_size_mean_running / table.output_tokens_per_s,
+            energy_j=table.energy_j_per_output_token, stalled=table.flag_stalled.eq(1),
+        ), device,
+    )  # fmt: skip
+
+
+def mlenergy_v2(folder: str, hardware: str, device: Device) -> ServingRows:
+    """vLLM 0.5.4 in the steady state; joules of all boards."""
+    table = read_table(folder, "data")
+    table = table[table.gpu_model.eq(hardware)]
+    return serving_rows(
+        table.assign(
+            model=table.model_id, tp=table.tensor_parallel, ep=1, dp=1, pp=table.pipeline_parallel,
+            texts=table.batch_size_mean_running, osl=table.output_tokens_mean, spread=0.0,
+            time_s=table.batch_size_mean_running / table.output_tokens_per_s,
+            energy_j=table.energy_j_per_output_token, stalled=False,
+        ), device,
+    )  # fmt: skip

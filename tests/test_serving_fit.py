@@ -1,0 +1,104 @@
+"""The fit of serving engines: what was put in comes out, files keep the rest, and every row is judged or named."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+np = pytest.importorskip("numpy")
+pd = pytest.importorskip("pandas")
+pytest.importorskip("scipy")
+
+from benchmarks import accuracy  # noqa: E402
+from wattir.backends.fit.datasets_serving import PROMPTS, architecture, mlenergy_v3  # noqa: E402
+from wattir.backends.fit.fit_serving import Conditions, predict, solution, solve, unknowns  # noqa: E402
+from wattir.backends.fit.write import with_engine, with_fit  # noqa: E402
+from wattir.device import device_folder, load_device  # noqa: E402
+from wattir.serving import engine_on  # noqa: E402
+from wattir.serving_model import Deployment, Request  # noqa: E402
+from wattir.serving_report import Load, serve  # noqa: E402
+
+H100 = load_device("h100_sxm")
+PATH = Path(device_folder()) / "h100_sxm.toml"
+
+
+def table(models: list[str], batches: list[int], task: str = "lm-arena-chat"):
+    rows = [
+        {"model_id": model, "task": task, "gpu_model": "H100", "tensor_parallel": 1, "expert_parallel": 1,
+         "data_parallel": 1, "num_gpus": 1, "batch_size_mean_running": batch, "output_tokens_mean": 300.0,
+         "output_tokens_std_from_hist": 0.0, "output_tokens_per_s": 1000.0, "energy_j_per_output_token": 0.1,
+         "flag_stalled": 0}
+        for model in models for batch in batches
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def put(folder: Path, frame) -> Path:
+    where = folder / "mlenergy_v3_llm"
+    where.mkdir()
+    frame.to_csv(where / "data.csv", index=False)
+    return where
+
+
+@pytest.fixture
+def rows(tmp_path):
+    frame = table(["Qwen/Qwen3-8B", "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen3-32B"], [1, 8, 64, 256])
+    return mlenergy_v3(str(put(tmp_path, frame)), "H100", H100)
+
+
+def test_a_row_is_what_the_command_would_answer(rows):
+    """The grid at one of its own prompt lengths is the same sum as `wattir estimate`."""
+    engine, isl = engine_on(H100), PROMPTS[4]
+    time_s, energy_j = predict(H100, engine, rows, Conditions({"lm-arena-chat": float(isl)}, {}))
+    found = serve("Qwen/Qwen3-8B", H100, Request(isl, 300), Load(64), Deployment())
+    at = int(np.flatnonzero((rows.model == "Qwen/Qwen3-8B") & (rows.texts == 64))[0])
+    assert time_s[at] == pytest.approx(found.tpot_s) and energy_j[at] == pytest.approx(found.token_j)
+
+
+def test_the_fit_finds_what_the_rows_were_made_with(rows):
+    space = unknowns(H100, ("lm-arena-chat",))
+    logs = space.start.copy()
+    logs[space.names.index("prompt lm-arena-chat")] = np.log(700.0)
+    logs[space.names.index("host_text_s")] += np.log(3.0)
+    truth = solution(space, "vllm", logs)
+    made = predict(H100, truth.engine, rows, truth.conditions)
+    object.__setattr__(rows, "time_s", made[0])
+    object.__setattr__(rows, "energy_j", made[1])
+    found = solution(space, "vllm", solve(space, "vllm", rows))
+    assert found.conditions.prompts["lm-arena-chat"] == pytest.approx(700.0, rel=0.3)
+    again = predict(H100, found.engine, rows, found.conditions)
+    assert np.abs(np.log(again[1] / made[1])).max() < 0.08
+
+
+def test_siblings_are_one_architecture():
+    assert architecture("Qwen/Qwen3-8B") == architecture("Qwen/Qwen3-VL-8B-Instruct")
+    assert architecture("Qwen/Qwen3-8B") != architecture("Qwen/Qwen3-32B")
+
+
+def test_every_row_is_judged_or_named(tmp_path, capsys):
+    known = table(["Qwen/Qwen3-8B"], [1, 8, 64])
+    stranger = table(["somebody/unheard-of-7B"], [1, 8])
+    chess = table(["Qwen/Qwen3-8B"], [4], task="chess")
+    other = table(["Qwen/Qwen3-8B"], [2]).assign(gpu_model="X900")
+    put(tmp_path, pd.concat([known, stranger, chess, other]))
+    assert accuracy.main(["--data", str(tmp_path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    rows = {each["what"]: each["rows"] for each in said["sets"]}
+    assert rows == {"vllm lm-arena-chat": 3, "vllm all": 3}
+    assert {"coverage", "median_ape", "tau"} <= set(said["sets"][0]["energy"])
+    left = " ".join(each["why"] for each in said["not_predicted"])
+    assert sum(each["rows"] for each in said["not_predicted"]) == 4
+    assert "unheard-of-7B" in left and "no device file for X900" in left and "prompt length" in left
+
+
+def test_files_keep_all_else():
+    """An engine replaces its own tables alone, and a fit of kernels leaves engines as they are."""
+    text, engine = PATH.read_text(encoding="utf-8"), engine_on(H100)
+    again = with_engine(text, engine)
+    assert tomllib.loads(again) == tomllib.loads(text)
+    assert with_engine(again, engine) == again
+    refitted = tomllib.loads(with_fit(text, H100, tomllib.loads(text)["interval"], tomllib.loads(text)["fit"]))
+    assert refitted["serving"] == tomllib.loads(text)["serving"]

@@ -1,0 +1,133 @@
+"""Seconds and joules of a served model: from the demands of its steps to tokens, requests and watt-hours.
+
+    device = sum over parts of time[part] * seconds[part] + gaps between kernels + exchanges among devices
+    host   = host_step_s + host_layer_s * layers + host_text_s * texts
+    step   = (device^overlap + host^overlap)^(1 / overlap)
+    J      = devices * (static_w * step + sum of energy[part] * dynamic joules[part] + gap_w * gaps + link_w * links)
+
+Every step decodes one token of each running text; with `arriving` prompts a step, a share of the steps holds prompts
+beside them. In the steady state a request of L tokens costs L steps' share and one prompt. The formulas work on numbers
+and on arrays alike; the fit calls them with arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+from wattir.device import Device, load_device
+from wattir.errors import DeviceError, suggestion
+from wattir.serving_engine import PARTS, Engine, borrowed
+from wattir.serving_steps import Demand
+
+FACTORS = ("weights", "kv_cache", "compute", "communication", "idle", "host")
+"""What a step's joules go to. idle: static power while the devices work; host: the same while they wait for it."""
+
+J_PER_WH = 3600.0
+POWER_SHARE = 0.985
+"""Of the board's limit: what boards at their limit draw on average (mlenergy_v3_llm)."""
+THROTTLED = 0.5
+"""Seconds grow by the excess of power to this power where a board is at its limit (`wattir.roofline.THROTTLE`)."""
+
+
+ENGINE = "vllm"
+"""The engine that is meant where none is named: vLLM 0.11."""
+
+
+def engine_on(device: Device, name: str = ENGINE) -> Engine:
+    """An engine on a machine: its own, or that of the nearest of its relatives in proportion to the limits."""
+    nearest, tried = [device], {device.id}
+    for one in nearest:
+        if name in one.engines:
+            own = one.engines[name]
+            return own if one is device else _scaled(own, one, device)
+        new = [relative for relative in one.relatives if relative not in tried]
+        tried.update(new)
+        nearest += [load_device(relative) for relative in new]
+    known = sorted({engine for one in nearest for engine in one.engines})
+    raise DeviceError(
+        f"{device.id}: no serving engine {name!r} on it or a relative; expected "
+        f"{'one of ' + ', '.join(known) if known else 'a machine with [serving.*] in its file, such as h100_sxm'}"
+        f"{suggestion(name, known)}"
+    )
+
+
+def _scaled(engine: Engine, lender: Device, device: Device) -> Engine:
+    power = device.power_w / lender.power_w
+    return borrowed(engine, lender.id, power, device.memory_bytes_per_s / lender.memory_bytes_per_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What of a model the engine's own costs depend on: layers, those with a recurrent state; whether experts are held
+    in 8 or 4 bits (1 or 0), and `busiest`: by how many standard deviations the busiest of their devices stands out."""
+
+    layers: Any
+    scan_layers: Any
+    narrow: Any
+    packed: Any
+    busiest: Any
+
+
+def busiest(devices: int) -> float:
+    """The expected largest of so many standard normal numbers (Blom 1958)."""
+    return NormalDist().inv_cdf((devices - 0.375) / (devices + 0.25))
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """Seconds of a step, of which `device_s` the devices work; joules of one device by factor."""
+
+    time_s: Any
+    device_s: Any
+    energy_j: Mapping[str, Any]
+
+    @property
+    def joules(self) -> Any:
+        """All of them."""
+        return sum(self.energy_j.values())
+
+
+def step_cost(engine: Engine, device: Device, shape: Shape, demand: Demand, texts: Any, stall_s: Any = 0.0) -> StepCost:
+    """What one step costs one device; `stall_s`: how much longer its host takes because others share it."""
+    experts = 1.0 + (engine.narrow_experts - 1.0) * shape.narrow + (engine.packed_experts - 1.0) * shape.packed
+    held_j = 1.0 + (engine.narrow_j - 1.0) * shape.narrow + (engine.packed_j - 1.0) * shape.packed
+    experts = experts * (1.0 + engine.uneven * shape.busiest)
+    factor = {**engine.time, "experts": engine.time["experts"] * experts}
+    joules = {**engine.energy, "experts": engine.energy["experts"] * held_j}
+    gap_s = engine.layer_s * shape.layers + engine.scan_layer_s * shape.scan_layers
+    link_s = engine.link_s * demand.links + demand.link_bytes / engine.link_bytes_per_s
+    device_s = sum(factor[part] * demand.time_s[part] for part in PARTS) + gap_s + link_s
+    host_s = engine.host_step_s + engine.host_layer_s * shape.layers + engine.host_text_s * texts + stall_s
+    time_s = (device_s**engine.overlap + host_s**engine.overlap) ** (1.0 / engine.overlap)
+    energy = {
+        "weights": sum(joules[part] * demand.weights_j[part] for part in PARTS),
+        "kv_cache": sum(joules[part] * demand.cache_j[part] for part in PARTS),
+        "compute": sum(joules[part] * demand.compute_j[part] for part in PARTS),
+        "communication": engine.link_w * link_s,
+        "idle": engine.static_w * device_s + engine.gap_w * gap_s,
+        "host": engine.static_w * (time_s - device_s),
+    }
+    return capped(StepCost(time_s, device_s, energy), POWER_SHARE * device.power_w)
+
+
+def capped(cost: StepCost, limit_w: float) -> StepCost:
+    """At the power limit the clock falls: seconds grow and joules become those of the limit."""
+    excess = cost.joules / (limit_w * cost.time_s)
+    over = excess * (excess > 1.0) + (excess <= 1.0)
+    slower = over**THROTTLED
+    return StepCost(
+        cost.time_s * slower, cost.device_s * slower,
+        {name: joules * slower / over for name, joules in cost.energy_j.items()},
+    )  # fmt: skip
+
+
+def mixed_cost(pure: StepCost, mixed: StepCost, share: Any) -> StepCost:
+    """An average step where this share holds prompts."""
+    rest = (1.0 - share) * (share < 1.0)
+    return StepCost(
+        rest * pure.time_s + share * mixed.time_s, rest * pure.device_s + share * mixed.device_s,
+        {name: rest * pure.energy_j[name] + share * mixed.energy_j[name] for name in FACTORS},
+    )  # fmt: skip

@@ -1,0 +1,113 @@
+"""What a serving engine adds to the kernels it launches: coefficients fitted per machine, in its file's `[serving.*]`.
+
+The kernels of one step come from the model's graphs; an engine leaves gaps between them, exchanges results among
+devices, waits for its host, and runs them at other efficiencies than a loop over one kernel does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+PARTS = ("dense", "experts", "attention", "prefill", "scan", "other")
+"""Parts of a step: products by weights that every token needs; routed experts; attention of decoding; attention of
+prompts; recurrent states; all other kernels."""
+
+Range = tuple[float, float]
+
+NUMBERS: dict[str, Range] = {
+    "layer_s": (0.0, 1e-2),
+    "scan_layer_s": (0.0, 1e-2),
+    "link_s": (0.0, 1e-2),
+    "link_bytes_per_s": (1e8, 1e14),
+    "host_step_s": (0.0, 1.0),
+    "host_layer_s": (0.0, 1e-1),
+    "host_text_s": (0.0, 1e-1),
+    "overlap": (1.0, 16.0),
+    "static_w": (0.0, 1e5),
+    "gap_w": (0.0, 1e5),
+    "link_w": (0.0, 1e5),
+    "uneven": (0.0, 2.0),
+    "narrow_experts": (0.1, 10.0),
+    "packed_experts": (0.1, 10.0),
+    "narrow_j": (0.1, 10.0),
+    "packed_j": (0.1, 10.0),
+    "interval": (0.0, 5.0),
+}
+"""The coefficients of an engine and their plausible ranges; `Engine` says what each is."""
+
+FACTOR: Range = (0.02, 20.0)
+"""Plausible range of a part's factor of seconds or joules."""
+
+FIT_KEYS = ("data_set", "rows", "grouped_by", "date", "command")
+"""What every record of a fit says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A serving engine on a machine.
+
+    `time`, `energy`: by part, what its kernels' seconds and dynamic joules are multiplied by. `layer_s`,
+    `scan_layer_s`: seconds between kernels for each layer, and more for each layer with a recurrent state. `link_s`,
+    `link_bytes_per_s`: of an exchange among devices. `host_step_s`, `host_layer_s`, `host_text_s`: what the host needs
+    for each step, for each layer that it launches and for each text in it. `overlap`: how well host and devices hide
+    behind each other (1: not at all). `static_w`, `gap_w`, `link_w`: what a device draws always, and besides between
+    kernels and while it exchanges. `uneven`: how much longer the busiest of the devices that experts lie on takes, per
+    standard deviation among them. `narrow_experts`, `packed_experts`: factors of seconds where experts are held in
+    blocks of 8 bit numbers and in 4 bits; `narrow_j`, `packed_j`: of joules. `interval`: half-width of the 90 %
+    interval of joules, in log space.
+    """
+
+    name: str
+    time: Mapping[str, Any]
+    energy: Mapping[str, Any]
+    layer_s: Any
+    scan_layer_s: Any
+    link_s: Any
+    link_bytes_per_s: Any
+    host_step_s: Any
+    host_layer_s: Any
+    host_text_s: Any
+    overlap: Any
+    static_w: Any
+    gap_w: Any
+    link_w: Any
+    uneven: Any
+    narrow_experts: Any
+    packed_experts: Any
+    narrow_j: Any
+    packed_j: Any
+    interval: float
+    borrowed_from: str = ""
+    fits: tuple[Mapping[str, Any], ...] = field(default=())
+
+
+def engine_of(name: str, table: Mapping[str, Any]) -> Engine:
+    """The engine that a checked table of a device file describes."""
+    numbers = {key: float(table[key]) for key in NUMBERS}
+    return Engine(name, dict(table["time"]), dict(table["energy"]), **numbers, fits=tuple(table["fit"]))
+
+
+def engine_tables(engine: Engine) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The tables of a device file that `engine_of` reads back, each with its heading."""
+    at = f"serving.{engine.name}"
+    yield f"[{at}]", {name: getattr(engine, name) for name in NUMBERS}
+    yield f"[{at}.time]", engine.time
+    yield f"[{at}.energy]", engine.energy
+    for fit in engine.fits:
+        yield f"[[{at}.fit]]", fit
+
+
+BORROWED_WIDTH = 0.25
+"""What borrowing an engine's coefficients adds to the half-width of its interval in log space: about how far the
+machines with coefficients of their own are apart in joules of a token (`benchmarks/serving.py`)."""
+
+
+def borrowed(engine: Engine, lender: str, power: float, bandwidth: float) -> Engine:
+    """An engine's coefficients for a relative: watts in proportion to the power limits, links to memory bandwidths."""
+    return replace(
+        engine, static_w=engine.static_w * power, gap_w=engine.gap_w * power, link_w=engine.link_w * power,
+        link_bytes_per_s=engine.link_bytes_per_s * bandwidth, interval=engine.interval + BORROWED_WIDTH,
+        borrowed_from=lender,
+    )  # fmt: skip

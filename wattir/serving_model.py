@@ -1,0 +1,235 @@
+"""A language model deployed on machines, and what is asked of it: from a load to the demands of its steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from wattir.costmodel import compile_graph
+from wattir.device import Device
+from wattir.errors import SizeError
+from wattir.serving import Shape, busiest
+from wattir.serving_steps import Demand, Phase, Routing
+
+CHUNK_TOKENS = 8192
+"""Tokens of one step at most: vLLM's max-num-batched-tokens on server GPUs."""
+MEMORY_SHARE = 0.9
+"""Of a device's memory for weights and cache: vLLM's gpu-memory-utilization."""
+PROGRESS = (0.125, 0.375, 0.625, 0.875)
+"""Where a text in the running batch is in its output: midpoints of equal parts."""
+QUANTILES = (-1.2816, -0.5244, 0.0, 0.5244, 1.2816)
+"""Standard normal 10, 30, 50, 70, 90 % quantiles: midpoints of five equally likely parts of the output lengths."""
+MOST_TOKENS = 2**27
+MOST_TEXTS = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """How a model lies on devices, in the terms of serving engines.
+
+    `tp_size` devices share every layer. Whole experts lie on each of `ep_size`; where that is more than `tp_size`, the
+    groups of `tp_size` bring texts of their own (attention in parallel over data). `pp_size` stages follow each other.
+    `dp_size` such replicas share the load. `weights`, `kv_cache`: how they are held, None as the model says.
+    """
+
+    tp_size: int = 1
+    ep_size: int = 1
+    pp_size: int = 1
+    dp_size: int = 1
+    weights: str | None = None
+    kv_cache: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tp_size", "ep_size", "pp_size", "dp_size"):
+            whole(name, getattr(self, name), 1, 4096)
+
+    @property
+    def copies(self) -> int:
+        """Groups of devices of one replica that bring texts of their own."""
+        return max(self.ep_size // self.tp_size, 1)
+
+    @property
+    def ranks(self) -> int:
+        """Devices of one replica."""
+        return self.tp_size * self.copies * self.pp_size
+
+    @property
+    def devices(self) -> int:
+        """Devices in all."""
+        return self.ranks * self.dp_size
+
+    @property
+    def lanes(self) -> int:
+        """Batches that run at a time, each with texts of its own."""
+        return self.copies * self.pp_size * self.dp_size
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one request asks.
+
+    `isl`, `osl`: tokens of input and output; `osl_spread`: standard deviation of the output lengths over their mean
+    (lognormal; 1 is close to exponential). `prefix`: tokens of the prompt whose cache is already there. `draft`: tokens
+    guessed ahead in each step, of which each is accepted with probability `acceptance` if all before it were;
+    `draft_cost`: of guessing, as a share of a step.
+    """
+
+    isl: int
+    osl: float
+    osl_spread: float = 0.0
+    prefix: int = 0
+    draft: int = 0
+    acceptance: float = 0.0
+    draft_cost: float = 0.0
+
+    def __post_init__(self) -> None:
+        whole("isl", self.isl, 1, MOST_TOKENS)
+        between("osl", self.osl, 1, MOST_TOKENS)
+        between("osl_spread", self.osl_spread, 0, 10)
+        whole("prefix", self.prefix, 0, self.isl - 1)
+        whole("draft", self.draft, 0, 64)
+        between("acceptance", self.acceptance, 0, 1)
+        between("draft_cost", self.draft_cost, 0, 1)
+
+    @property
+    def new(self) -> int:
+        """Tokens of the prompt that have to be computed."""
+        return self.isl - self.prefix
+
+    @property
+    def gain(self) -> float:
+        """Tokens that a text gets in one step: 1 + a + a^2 + ... + a^draft."""
+        return sum(self.acceptance**i for i in range(self.draft + 1))
+
+    def contexts(self) -> tuple[tuple[float, float], ...]:
+        """(tokens behind a running text, weight): over its progress, and over lengths, long ones running longer."""
+        if self.osl_spread == 0.0:
+            return tuple((self.isl + share * self.osl, 1.0 / len(PROGRESS)) for share in PROGRESS)
+        sigma = math.sqrt(math.log1p(self.osl_spread**2))
+        lengths = [math.exp(sigma * (quantile + sigma)) for quantile in QUANTILES]
+        scale = self.osl * (1.0 + self.osl_spread**2) / (sum(lengths) / len(lengths))
+        count = len(lengths) * len(PROGRESS)
+        return tuple((self.isl + share * length * scale, 1.0 / count) for length in lengths for share in PROGRESS)
+
+    @property
+    def mean_context(self) -> float:
+        """Tokens behind a running text, on average."""
+        return sum(context * weight for context, weight in self.contexts())
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Demands of a step of decoding, and of one with prompts in it; `share`: how many of these a step has on average
+    (above 1 where prompts take more steps than outputs), `chunks`: how many one prompt takes."""
+
+    pure: Demand
+    mixed: Demand
+    share: float
+    chunks: int
+
+
+def described(model: Any) -> Any:
+    """The description of a language model: a published name, a ``config.json`` or its folder, or one already."""
+    configs = import_module("wattir.frontends.configs")
+    return model if isinstance(model, configs.Decoder) else configs.load_config(model)
+
+
+class Served:
+    """A model on a machine in a deployment; `texts` below are those of one lane."""
+
+    def __init__(self, model: Any, device: Device, deployment: Deployment) -> None:
+        configs, config = import_module("wattir.frontends.configs"), described(model)
+        held = {
+            "tp": deployment.tp_size, "ep": deployment.ep_size,
+            "weights": deployment.weights, "kv_cache": deployment.kv_cache,
+        }  # fmt: skip
+        self.config, self.device, self.deployment = config, device, deployment
+        prefill, decode = configs.decoder_graphs(config, **held)
+        self.footprint = configs.footprint(config, **held)
+        self.routing, self.shape = _shape(config, deployment)
+        self.decode = Phase(compile_graph(decode, device), self.routing)
+        self.prefill = Phase(compile_graph(prefill, device), self.routing)
+
+    def steps(self, texts: float, request: Request) -> Steps:
+        """The two kinds of steps of a lane that runs `texts` texts."""
+        verified = request.draft + 1
+        batch = max(round(texts), 1)
+        scale = texts / batch
+        arriving = texts * request.gain / request.osl
+        held = max(CHUNK_TOKENS - batch * verified, CHUNK_TOKENS // 8)
+        tokens = min(max(arriving, 1.0) * request.new, held)
+        rows = batch * verified
+        context = self._context(batch, request)
+        pure = Demand().add(self._tokens(rows)).add(self._texts(rows)).add(context, scale)
+        mixed = Demand().add(self._tokens(rows + max(round(tokens), 1)))
+        mixed.add(self._texts(rows + max(round(max(arriving, 1.0)), 1))).add(context, scale)
+        prompts = max(round(arriving), 1)
+        prompt = self.prefill.demand(
+            "context", prompts * request.new, batch=prompts, seq=request.new, past=request.prefix
+        )
+        mixed.add(prompt, tokens / request.new / prompts)
+        return Steps(pure, mixed, arriving * request.new / tokens, math.ceil(request.new / held))
+
+    @property
+    def limit_bytes(self) -> float:
+        """Bytes of a device for weights and cache."""
+        return MEMORY_SHARE * self.device.memory_bytes
+
+    def most_texts(self, request: Request) -> int:
+        """The texts of one lane that the memory holds; SizeError where it does not hold the weights or one text."""
+        limit = self.limit_bytes
+        weights = self.footprint.weight_bytes / self.deployment.pp_size
+        each = self.footprint.cache_bytes(math.ceil(request.isl + request.osl))
+        where = f"{self.config.name} on {self.device.id}"
+        if weights > limit:
+            raise SizeError(
+                f"{where}: weights take {weights / 1e9:.1f} GB of each device; expected at most {limit / 1e9:.1f} GB "
+                f"({MEMORY_SHARE:.0%} of its memory); share them by --tp-size or --pp-size, or hold them in fp8"
+            )
+        if weights + each > limit:
+            raise SizeError(
+                f"{where}: the cache of one text of {request.isl + request.osl:.0f} tokens takes {each / 1e9:.1f} GB; "
+                f"expected at most {(limit - weights) / 1e9:.1f} GB beside the weights"
+            )
+        mean = self.footprint.cache_bytes(math.ceil(request.mean_context))
+        return max(int((limit - weights) / max(mean, 1)), 1)
+
+    def _tokens(self, count: int) -> Demand:
+        return self.decode.demand("tokens", count, batch=count, past=0)
+
+    def _texts(self, count: int) -> Demand:
+        return self.decode.demand("texts", count, batch=count, past=0)
+
+    def _context(self, batch: int, request: Request) -> Demand:
+        found = Demand()
+        for context, weight in request.contexts():
+            found.add(self.decode.demand("context", batch, batch=batch, past=round(context)), weight)
+        return found
+
+
+def _shape(config: Any, deployment: Deployment) -> tuple[Routing, Shape]:
+    """The routing of experts, and what the engine's own costs depend on."""
+    layers = scans = 0
+    routing, held = Routing(0, 0, deployment.copies), ""
+    for layer, times in config.layers:
+        layers += times
+        scans += times if type(layer.mixer).__name__ in ("Mamba", "DeltaNet") else 0
+        if type(layer.feed).__name__ == "Experts":
+            routing = Routing(layer.feed.count, layer.feed.chosen, deployment.copies)
+            held = deployment.weights or config.expert_weights or config.weights
+    narrow, packed = float(held == "fp8"), float(held in ("mxfp4", "int4"))
+    return routing, Shape(layers, scans, narrow, packed, busiest(deployment.ep_size))
+
+
+def whole(name: str, value: Any, low: int, high: int) -> None:
+    """SizeError unless `value` is a whole number in the range."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise SizeError(f"{name} = {value!r}; expected a whole number from {low} to {high}")
+
+
+def between(name: str, value: Any, low: float, high: float) -> None:
+    """SizeError unless `value` is a number in the range."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise SizeError(f"{name} = {value!r}; expected a number from {low:g} to {high:g}")

@@ -1,0 +1,227 @@
+"""The answer about a served model: latencies, joules and watt-hours of a request, by phase and by what they go to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from wattir.device import Device
+from wattir.errors import SizeError
+from wattir.interval import LEVEL
+from wattir.serving import ENGINE, FACTORS, J_PER_WH, StepCost, engine_on, mixed_cost, step_cost
+from wattir.serving_engine import Engine
+from wattir.serving_model import MOST_TEXTS, Deployment, Request, Served, between
+
+PHASES = ("prefill", "decode")
+ROUNDS = 60
+"""Halvings of the interval in which the batch of an arrival rate is sought."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much is asked at a time: `concurrency` requests always under way, or `rate` requests per second arriving."""
+
+    concurrency: float | None = None
+    rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.concurrency is None) == (self.rate is None):
+            found = "both" if self.rate is not None else "neither"
+            raise SizeError(f"concurrency and rate: found {found}; expected one of them")
+        if self.concurrency is not None:
+            between("concurrency", self.concurrency, 1, MOST_TEXTS)
+        if self.rate is not None:
+            between("rate", self.rate, 1e-9, 1e9)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A lane that runs `texts` texts: an average step, and its joules on one device by phase and factor."""
+
+    texts: float
+    step: StepCost
+    mixed_s: float
+    chunks: int
+    energy_j: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class ServingReport:
+    """One deployment under one load. Joules are of all accelerators; `to_dict` has them in SI units.
+
+    `ttft_s`: to the first token, waiting included; `tpot_s`: between tokens; `running`: texts at a time in all;
+    `energy_j`: of a request, by phase and by factor.
+    """
+
+    model: str
+    device: Device
+    engine: Engine
+    deployment: Deployment
+    request: Request
+    load: Load
+    running: float
+    most_running: int
+    memory: Mapping[str, float]
+    ttft_s: float
+    queue_s: float
+    tpot_s: float
+    requests_per_s: float
+    power_w: float
+    energy_j: Mapping[str, Mapping[str, float]]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def request_j(self) -> float:
+        """Joules of a request."""
+        return sum(sum(phase.values()) for phase in self.energy_j.values())
+
+    @property
+    def factors(self) -> dict[str, float]:
+        """Joules of a request by factor, over both phases."""
+        return {name: sum(phase[name] for phase in self.energy_j.values()) for name in FACTORS}
+
+    @property
+    def token_j(self) -> float:
+        """Joules of an output token, with its share of the prompt."""
+        return self.request_j / self.request.osl
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """What the 90 % interval multiplies joules by."""
+        return math.exp(-self.engine.interval), math.exp(self.engine.interval)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it, in SI units; watt-hours where their name says so."""
+        low, high = self.ends
+        joules, wh = self.request_j, self.request_j / J_PER_WH
+        return {
+            "model": self.model, "device": self.device.id, "engine": self.engine.name,
+            "borrowed_from": self.engine.borrowed_from or None,
+            "deployment": asdict(self.deployment) | {"devices": self.deployment.devices},
+            "request": asdict(self.request), "load": asdict(self.load),
+            "running": self.running, "most_running": self.most_running, "memory": dict(self.memory),
+            "ttft_s": self.ttft_s, "queue_s": self.queue_s, "tpot_s": self.tpot_s,
+            "latency_s": self.ttft_s + self.tpot_s * (self.request.osl - 1),
+            "requests_per_s": self.requests_per_s, "tokens_per_s": self.requests_per_s * self.request.osl,
+            "power_w": self.power_w,
+            "energy_j_per_token": self.token_j, "energy_j_per_token_low": self.token_j * low,
+            "energy_j_per_token_high": self.token_j * high,
+            "energy_j_per_request": joules, "energy_j_per_request_low": joules * low,
+            "energy_j_per_request_high": joules * high,
+            "wh_per_query": wh, "wh_per_query_low": wh * low, "wh_per_query_high": wh * high,
+            "interval_level": LEVEL, "phases": {name: dict(phase) for name, phase in self.energy_j.items()},
+            "factors": self.factors, "warnings": list(self.warnings),
+        }  # fmt: skip
+
+
+def serve(
+    model: Any, device: Device, request: Request, load: Load, deployment: Deployment | None = None,
+    engine: str = ENGINE,
+) -> ServingReport:  # fmt: skip
+    """What a model costs when it serves this load; `model` is a published name, a ``config.json`` or its description.
+
+    SizeError where the memory does not hold it or the load is more than it can serve.
+    """
+    return report(Served(model, device, deployment or Deployment()), engine_on(device, engine), request, load)
+
+
+def report(served: Served, engine: Engine, request: Request, load: Load) -> ServingReport:
+    """`serve` for a model that is already in place."""
+    lanes, most = served.deployment.lanes, served.most_texts(request)
+    if load.concurrency is not None:
+        lane, idle = run_lane(served, engine, request, min(load.concurrency / lanes, float(most))), 0.0
+    else:
+        lane, idle = _at_rate(served, engine, request, (load.rate or 0.0) / lanes, most)
+    served_per_s = lane.texts * request.gain / request.osl / lane.step.time_s * lanes
+    requests_per_s = served_per_s if load.rate is None else load.rate
+    waiting = max((load.concurrency or 0.0) - lane.texts * lanes, 0.0)
+    energy_j = _of_request(served, request, lane)
+    energy_j["decode"]["idle"] += engine.static_w * served.deployment.devices * idle / requests_per_s
+    queue_s = waiting / requests_per_s
+    wait_s = 0.5 * lane.step.time_s if lane.texts * lanes > 1.0 else 0.0
+    joules = sum(sum(phase.values()) for phase in energy_j.values())
+    return ServingReport(
+        served.config.name, served.device, engine, served.deployment, request, load,
+        lane.texts * lanes * (1.0 - idle), most * lanes, _memory(served, request, lane),
+        queue_s + wait_s + lane.chunks * lane.mixed_s, queue_s, lane.step.time_s / request.gain, requests_per_s,
+        joules * requests_per_s, energy_j, _warnings(served, engine, load, waiting, lane, most),
+    )  # fmt: skip
+
+
+def run_lane(served: Served, engine: Engine, request: Request, texts: float) -> Running:
+    """A lane in its steady state."""
+    steps = served.steps(texts, request)
+    sharing = texts * served.deployment.copies
+    pure, mixed = (
+        step_cost(engine, served.device, served.shape, demand, sharing) for demand in (steps.pure, steps.mixed)
+    )
+    drafted = 1.0 + request.draft_cost * (request.draft > 0)
+    step = _times(mixed_cost(pure, mixed, steps.share), drafted)
+    decode = {
+        name: drafted * (max(1.0 - steps.share, 0.0) * pure.energy_j[name]
+                         + steps.share * min(pure.energy_j[name], mixed.energy_j[name]))
+        for name in FACTORS
+    }  # fmt: skip
+    prefill = {name: step.energy_j[name] - decode[name] for name in FACTORS}
+    return Running(texts, step, mixed.time_s, steps.chunks, {"prefill": prefill, "decode": decode})
+
+
+def _times(cost: StepCost, factor: float) -> StepCost:
+    energy = {name: joules * factor for name, joules in cost.energy_j.items()}
+    return StepCost(cost.time_s * factor, cost.device_s * factor, energy)
+
+
+def _of_request(served: Served, request: Request, lane: Running) -> dict[str, dict[str, float]]:
+    """Joules of all devices of a replica that a request costs: `osl` tokens' share of steps."""
+    steps = request.osl / request.gain / lane.texts
+    share = steps * served.deployment.ranks / (served.deployment.copies * served.deployment.pp_size)
+    return {phase: {name: joules * share for name, joules in lane.energy_j[phase].items()} for phase in PHASES}
+
+
+def _at_rate(served: Served, engine: Engine, request: Request, rate: float, most: int) -> tuple[Running, float]:
+    """The lane whose batch serves `rate` requests per second, and the share of time in which it has none."""
+
+    def served_per_s(lane: Running) -> float:
+        return lane.texts * request.gain / request.osl / lane.step.time_s
+
+    alone = run_lane(served, engine, request, 1.0)
+    if served_per_s(alone) >= rate:
+        return alone, 1.0 - rate / served_per_s(alone)
+    full = run_lane(served, engine, request, float(most))
+    if served_per_s(full) < rate:
+        lanes = served.deployment.lanes
+        raise SizeError(
+            f"{served.config.name} on {served.device.id}: rate = {rate * lanes:g} requests/s; expected at most "
+            f"{served_per_s(full) * lanes:.3g}, which {most * lanes} texts at a time reach; add replicas (--dp-size)"
+        )
+    low, high = 1.0, float(most)
+    for _ in range(ROUNDS):
+        middle = 0.5 * (low + high)
+        enough = served_per_s(run_lane(served, engine, request, middle)) >= rate
+        low, high = (low, middle) if enough else (middle, high)
+        if high - low < 1e-3 * high:
+            break
+    return run_lane(served, engine, request, high), 0.0
+
+
+def _memory(served: Served, request: Request, lane: Running) -> dict[str, float]:
+    """Bytes of one device."""
+    weights = served.footprint.weight_bytes / served.deployment.pp_size
+    cache = lane.texts * served.footprint.cache_bytes(round(request.mean_context))
+    return {"weight_bytes": weights, "cache_bytes": cache, "limit_bytes": served.limit_bytes}
+
+
+def _warnings(
+    served: Served, engine: Engine, load: Load, waiting: float, lane: Running, most: int
+) -> tuple[str, ...]:  # fmt: skip
+    found = []
+    if engine.borrowed_from:
+        found.append(f"{served.device.id}: the engine's coefficients are those of {engine.borrowed_from}")
+    if waiting > 0.0:
+        found.append(
+            f"memory holds {most * served.deployment.lanes} texts at a time of {load.concurrency:g} asked for; "
+            f"{waiting:.0f} wait"
+        )
+    return tuple(found)

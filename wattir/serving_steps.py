@@ -1,0 +1,180 @@
+"""What the kernels of one engine step ask of a machine, by part: seconds, and dynamic joules by what they go to.
+
+A step holds one new token of every running text (decode) and, in some steps, new prompts beside them (prefill), whose
+tokens share the products by weights. So a step is put together from three kinds of kernels: those that depend on how
+many tokens there are, on how many texts, and on what the texts' caches hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from wattir.costmodel import CostModel, cells_of
+from wattir.dims import CHANCE, maximum, missed_parts
+from wattir.machine import Row
+from wattir.roofline import kernel_cost
+from wattir.serving_engine import PARTS
+from wattir.tape import TapeBuilder
+from wattir.work import Work
+
+ALIKE = 0.8
+"""Texts of one kind ask for the same experts: t tokens reach as many as t^0.8 independent ones would. From a scan of
+0.7 to 1.0 on mlenergy_v3_llm with architectures left out: best or within 0.2 points of it on both machines."""
+
+M, GROUPS, WEIGHT_BYTES, ACTIVATION_BYTES, STATE_BYTES = 1, 4, 7, 8, 9
+"""Places in `wattir.costmodel.CELLS`."""
+
+
+@dataclass(slots=True)
+class Demand:
+    """What a step asks for, by part: seconds of its kernels, and dynamic joules for weights, cache and all else; how
+    often devices exchange results, and the bytes that each sends. Numbers, or arrays of them."""
+
+    time_s: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+    weights_j: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+    cache_j: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+    compute_j: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+    links: Any = 0.0
+    link_bytes: Any = 0.0
+
+    def add(self, other: Demand, times: float = 1.0) -> Demand:
+        """With `times` another demand added."""
+        for mine, theirs in zip(self._tables(), other._tables(), strict=True):
+            for part in PARTS:
+                mine[part] = mine[part] + times * theirs[part]
+        self.links = self.links + times * other.links
+        self.link_bytes = self.link_bytes + times * other.link_bytes
+        return self
+
+    def _tables(self) -> tuple[dict[str, Any], ...]:
+        return self.time_s, self.weights_j, self.cache_j, self.compute_j
+
+
+@dataclass(frozen=True)
+class Routing:
+    """`chosen` of `count` experts for each token; 0 where there are none. `copies`: groups of devices that bring
+    tokens of their own to the same experts."""
+
+    count: int
+    chosen: int
+    copies: int
+
+    def alike(self, tokens: int) -> float:
+        """Experts reached by `tokens` tokens of texts of one kind, over those reached by independent ones."""
+        everywhere = tokens * self.copies
+        chance = self.chosen * CHANCE // self.count
+        return (CHANCE - missed_parts(chance, everywhere**ALIKE)) / (CHANCE - missed_parts(chance, everywhere))
+
+
+GROUPS_OF_KERNELS = ("tokens", "texts", "context")
+
+
+def depends_on(work: Work) -> str:
+    """Whether a kernel's cost follows the step's ``tokens``, its ``texts`` or their ``context``."""
+    if work.kind in ("attention", "scan", "conv"):
+        return "context"
+    return "texts" if work.name in ("lm_head", "logits", "last_token") else "tokens"
+
+
+def part_of(work: Work) -> str:
+    """The part of a step that a kernel belongs to; ``link`` for exchanges among devices."""
+    if work.kind == "collective":
+        return "link"
+    if work.kind == "attention":
+        return "attention" if work.family == "decode" else "prefill"
+    if work.kind in ("scan", "conv"):
+        return "scan"
+    if work.kind == "matmul":
+        return "experts" if ".experts." in work.name else "dense"
+    return "other"
+
+
+def merged(rows: Iterable[tuple[Work, Row]]) -> list[tuple[Work, Row]]:
+    """Kernels with products side by side as one: engines stack the weights of queries, keys and values, of gate and up.
+
+    Products follow each other in a layer's part, with as many rows and as deep: they read the same tokens.
+    """
+    found: list[tuple[Work, Row]] = []
+    for work, row in rows:
+        if found and side_by_side(found[-1][0], work):
+            work = _stacked(found.pop()[0], work)
+        found.append((work, row))
+    return found
+
+
+def side_by_side(first: Work, second: Work) -> bool:
+    """Whether two products, one after the other, read the same rows."""
+    if first.kind != "matmul" or second.kind != "matmul" or first.groups != 1:
+        return False
+    same = ("m", "k", "groups", "math", "times")
+    place = [work.name.rpartition(".")[0] for work in (first, second)]
+    return place[0] == place[1] and all(getattr(first, name) == getattr(second, name) for name in same)
+
+
+def _stacked(first: Work, second: Work) -> Work:
+    summed = ("n", "macs", "macs_causal", "ops", "special", "weight_bytes", "out_bytes")
+    sums = {name: getattr(first, name) + getattr(second, name) for name in summed}
+    return replace(first, in_bytes=maximum(first.in_bytes, second.in_bytes), **sums)
+
+
+class Phase:
+    """The kernels of one phase's graph on a machine, ready to be asked group by group."""
+
+    def __init__(self, model: CostModel, routing: Routing) -> None:
+        self.static_w = model.device.coefficients.static_w
+        self.routing, self.trees = routing, model.trees
+        self.names = tuple(model.sizes)
+        rows = merged(zip(model.kernels, model.rows, strict=True))
+        self.groups = {
+            group: _compiled(self.names, [(work, row.constants) for work, row in rows if depends_on(work) == group])
+            for group in GROUPS_OF_KERNELS
+        }
+
+    def demand(self, group: str, tokens: int, **sizes: int) -> Demand:
+        """Of the kernels of a group at these sizes; `tokens` new ones in all."""
+        kernels, function = self.groups[group]
+        values = function(*(sizes[name] for name in self.names))
+        found = Demand()
+        for place, (part, constants) in enumerate(kernels):
+            *cells, link_bytes, times = values[place * WIDTH : (place + 1) * WIDTH]
+            if part == "link":
+                found.links += times
+                found.link_bytes += times * link_bytes
+                continue
+            if part == "experts":
+                cells = _alike(cells, self.routing.alike(tokens))
+            _add(found, part, cells, times, kernel_cost(*cells, *constants, self.trees), self.static_w)
+        return found
+
+
+WIDTH = 13
+"""Cells of a kernel, the bytes it sends, and how often it runs."""
+
+
+def _compiled(names: tuple[str, ...], rows: list[tuple[Work, tuple[float, ...]]]) -> tuple[Any, Any]:
+    tape = TapeBuilder(names)
+    handles = [tape.add(size) for work, _ in rows for size in (*cells_of(work), work.link_bytes, work.times)]
+    finished, register = tape.finish()
+    kernels = tuple((part_of(work), constants) for work, constants in rows)
+    return kernels, finished.python([register(handle) for handle in handles])
+
+
+def _alike(cells: list[float], share: float) -> list[float]:
+    """The cells of experts of which only this share is reached: as many rows in fewer groups."""
+    found = list(cells)
+    found[M], found[GROUPS], found[WEIGHT_BYTES] = cells[M] / share, cells[GROUPS] * share, cells[WEIGHT_BYTES] * share
+    return found
+
+
+def _add(demand: Demand, part: str, cells: Iterable[float], times: float, cost: Any, static_w: float) -> None:
+    """Adds a kernel; its dynamic joules go to bytes and to arithmetic as its seconds under the roofs do."""
+    seconds, joules, compute_s, vector_s, memory_s, _ = cost
+    dynamic = max(joules - static_w * seconds, 0.0) * times
+    weights, activations, state = (list(cells)[at] for at in (WEIGHT_BYTES, ACTIVATION_BYTES, STATE_BYTES))
+    moved = memory_s / ((compute_s + vector_s + memory_s) or 1.0) / ((weights + activations + state) or 1.0)
+    demand.time_s[part] += seconds * times
+    demand.weights_j[part] += dynamic * moved * weights
+    demand.cache_j[part] += dynamic * moved * state
+    demand.compute_j[part] += dynamic * (1.0 - moved * (weights + state))
