@@ -85,7 +85,7 @@ class Engine:
 
 def engine_of(name: str, table: Mapping[str, Any]) -> Engine:
     """The engine that a checked table of a device file describes."""
-    numbers = {key: float(table[key]) for key in NUMBERS}
+    numbers: dict[str, Any] = {key: float(table[key]) for key in NUMBERS}
     return Engine(name, dict(table["time"]), dict(table["energy"]), **numbers, fits=tuple(table["fit"]))
 
 

@@ -184,7 +184,7 @@ def _at_rate(served: Served, engine: Engine, request: Request, rate: float, most
     """The lane whose batch serves `rate` requests per second, and the share of time in which it has none."""
 
     def served_per_s(lane: Running) -> float:
-        return lane.texts * request.gain / request.osl / lane.step.time_s
+        return float(lane.texts * request.gain / request.osl / lane.step.time_s)
 
     alone = run_lane(served, engine, request, 1.0)
     if served_per_s(alone) >= rate:

@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from wattir.costmodel import CostModel, cells_of
+from wattir.costmodel import CostModel
 from wattir.dims import CHANCE, maximum, missed_parts
 from wattir.machine import Row
 from wattir.roofline import kernel_cost
 from wattir.serving_engine import PARTS
 from wattir.tape import TapeBuilder
-from wattir.work import Work
+from wattir.work import Work, cells_of
 
 ALIKE = 0.8
 """Texts of one kind ask for the same experts: t tokens reach as many as t^0.8 independent ones would. From a scan of
@@ -145,7 +145,8 @@ class Phase:
                 continue
             if part == "experts":
                 cells = _alike(cells, self.routing.alike(tokens))
-            _add(found, part, cells, times, kernel_cost(*cells, *constants, self.trees), self.static_w)
+            taken: tuple[Any, ...] = (*cells, *constants, self.trees)
+            _add(found, part, cells, times, kernel_cost(*taken), self.static_w)
         return found
 
 

@@ -58,7 +58,9 @@ class ServingRows:
 
     def take(self, wanted: Array) -> ServingRows:
         """The rows where a mask is true."""
-        arrays = {name: value[wanted] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        arrays: dict[str, Any] = {
+            name: value[wanted] for name, value in vars(self).items() if isinstance(value, np.ndarray)
+        }
         shape = Shape(*(getattr(self.shape, name)[wanted] for name in Shape.__slots__))
         return replace(self, **arrays, shape=shape)
 
@@ -78,7 +80,7 @@ def _between(grid: Array, values: Array) -> tuple[Array, Array]:
 def _mix(table: Array, low: Array, part: Array) -> Array:
     rows = np.arange(len(table))
     weight = part.reshape(-1, *[1] * (table.ndim - 2))
-    return table[rows, low] * (1.0 - weight) + table[rows, low + 1] * weight
+    return np.asarray(table[rows, low] * (1.0 - weight) + table[rows, low + 1] * weight)
 
 
 def cells_of(demand: Demand) -> list[float]:
@@ -90,8 +92,8 @@ def cells_of(demand: Demand) -> list[float]:
 def demand_of(cells: Array) -> Demand:
     """A demand of arrays from cells [rows, cells]."""
     columns = iter(cells.T)
-    tables = [{part: next(columns) for part in PARTS} for _ in range(4)]
-    return Demand(*tables, next(columns), next(columns))
+    time_s, weights_j, cache_j, compute_j = ({part: next(columns) for part in PARTS} for _ in range(4))
+    return Demand(time_s, weights_j, cache_j, compute_j, next(columns), next(columns))
 
 
 def serving_rows(table: Any, device: Device) -> ServingRows:

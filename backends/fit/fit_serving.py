@@ -57,7 +57,7 @@ class Unknowns:
 
     def engine(self, name: str, values: Mapping[str, float]) -> Engine:
         """The engine of these values."""
-        plain = {key: values[key] for key in (*PRIORS, "static_w", "link_bytes_per_s")}
+        plain: dict[str, Any] = {key: values[key] for key in (*PRIORS, "static_w", "link_bytes_per_s")}
         plain["overlap"] += 1.0
         time, energy = ({part: values[f"{kind} {part}"] for part in PARTS} for kind in ("time", "energy"))
         return Engine(name, time, energy, **plain, interval=0.0)
