@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -171,6 +172,12 @@ class Served:
         )
         mixed.add(prompt, tokens / request.new / prompts)
         return Steps(pure, mixed, arriving * request.new / tokens, math.ceil(request.new / held))
+
+    def of(self, deployment: Deployment) -> Served:
+        """The same replica in another number of copies."""
+        found = copy(self)
+        found.deployment = deployment
+        return found
 
     @property
     def limit_bytes(self) -> float:

@@ -134,20 +134,33 @@ def report(served: Served, engine: Engine, request: Request, load: Load) -> Serv
         lane, idle = run_lane(served, engine, request, min(load.concurrency / lanes, float(most))), 0.0
     else:
         lane, idle = _at_rate(served, engine, request, (load.rate or 0.0) / lanes, most)
-    served_per_s = lane.texts * request.gain / request.osl / lane.step.time_s * lanes
-    requests_per_s = served_per_s if load.rate is None else load.rate
-    waiting = max((load.concurrency or 0.0) - lane.texts * lanes, 0.0)
+    return assembled(served, engine, request, load, lane, idle, most)
+
+
+def assembled(
+    served: Served, engine: Engine, request: Request, load: Load, lane: Running, idle: float, most: int
+) -> ServingReport:  # fmt: skip
+    """The report of lanes that run like `lane` and have nothing to do for a share `idle` of the time."""
+    lanes = served.deployment.lanes
+    requests_per_s = served_per_s(lane, request) * lanes * (1.0 - idle)
+    running = lane.texts * lanes * (1.0 - idle)
+    waiting = max((load.concurrency or 0.0) - running, 0.0)
     energy_j = _of_request(served, request, lane)
     energy_j["decode"]["idle"] += engine.static_w * served.deployment.devices * idle / requests_per_s
     queue_s = waiting / requests_per_s
-    wait_s = 0.5 * lane.step.time_s if lane.texts * lanes > 1.0 else 0.0
+    wait_s = 0.5 * lane.step.time_s if running > 1.0 else 0.0
     joules = sum(sum(phase.values()) for phase in energy_j.values())
     return ServingReport(
-        served.config.name, served.device, engine, served.deployment, request, load,
-        lane.texts * lanes * (1.0 - idle), most * lanes, _memory(served, request, lane),
-        queue_s + wait_s + lane.chunks * lane.mixed_s, queue_s, lane.step.time_s / request.gain, requests_per_s,
-        joules * requests_per_s, energy_j, _warnings(served, engine, load, waiting, lane, most),
+        served.config.name, served.device, engine, served.deployment, request, load, running, most * lanes,
+        _memory(served, request, lane), queue_s + wait_s + lane.chunks * lane.mixed_s, queue_s,
+        lane.step.time_s / request.gain, requests_per_s, joules * requests_per_s, energy_j,
+        _warnings(served, engine, load, waiting, most),
     )  # fmt: skip
+
+
+def served_per_s(lane: Running, request: Request) -> float:
+    """Requests per second of a lane."""
+    return float(lane.texts * request.gain / request.osl / lane.step.time_s)
 
 
 def run_lane(served: Served, engine: Engine, request: Request, texts: float) -> Running:
@@ -182,28 +195,26 @@ def _of_request(served: Served, request: Request, lane: Running) -> dict[str, di
 
 def _at_rate(served: Served, engine: Engine, request: Request, rate: float, most: int) -> tuple[Running, float]:
     """The lane whose batch serves `rate` requests per second, and the share of time in which it has none."""
-
-    def served_per_s(lane: Running) -> float:
-        return float(lane.texts * request.gain / request.osl / lane.step.time_s)
-
     alone = run_lane(served, engine, request, 1.0)
-    if served_per_s(alone) >= rate:
-        return alone, 1.0 - rate / served_per_s(alone)
+    if served_per_s(alone, request) >= rate:
+        return alone, 1.0 - rate / served_per_s(alone, request)
     full = run_lane(served, engine, request, float(most))
-    if served_per_s(full) < rate:
+    if served_per_s(full, request) < rate:
         lanes = served.deployment.lanes
         raise SizeError(
             f"{served.config.name} on {served.device.id}: rate = {rate * lanes:g} requests/s; expected at most "
-            f"{served_per_s(full) * lanes:.3g}, which {most * lanes} texts at a time reach; add replicas (--dp-size)"
+            f"{served_per_s(full, request) * lanes:.3g}, which {most * lanes} texts at a time reach; add replicas "
+            "(--dp-size)"
         )
     low, high = 1.0, float(most)
     for _ in range(ROUNDS):
         middle = 0.5 * (low + high)
-        enough = served_per_s(run_lane(served, engine, request, middle)) >= rate
+        enough = served_per_s(run_lane(served, engine, request, middle), request) >= rate
         low, high = (low, middle) if enough else (middle, high)
         if high - low < 1e-3 * high:
             break
-    return run_lane(served, engine, request, high), 0.0
+    lane = run_lane(served, engine, request, high)
+    return lane, 1.0 - rate / served_per_s(lane, request)
 
 
 def _memory(served: Served, request: Request, lane: Running) -> dict[str, float]:
@@ -214,12 +225,12 @@ def _memory(served: Served, request: Request, lane: Running) -> dict[str, float]
 
 
 def _warnings(
-    served: Served, engine: Engine, load: Load, waiting: float, lane: Running, most: int
+    served: Served, engine: Engine, load: Load, waiting: float, most: int
 ) -> tuple[str, ...]:  # fmt: skip
     found = []
     if engine.borrowed_from:
         found.append(f"{served.device.id}: the engine's coefficients are those of {engine.borrowed_from}")
-    if waiting > 0.0:
+    if waiting > 0.5:
         found.append(
             f"memory holds {most * served.deployment.lanes} texts at a time of {load.concurrency:g} asked for; "
             f"{waiting:.0f} wait"

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from wattir import __version__
-from wattir.cli import compare, compile, devices, estimate, fit, fleet, layers, models, validate
+from wattir.cli import compare, compile, devices, estimate, fit, fleet, layers, models, serve_plan, validate
 from wattir.errors import suggestion
 
 VERBS: dict[str, ModuleType] = {
@@ -20,6 +20,7 @@ VERBS: dict[str, ModuleType] = {
     "devices": devices,
     "models": models,
     "fleet": fleet,
+    "serve-plan": serve_plan,
     "fit": fit,
     "validate": validate,
 }
@@ -37,6 +38,7 @@ examples:
   wattir models
   wattir compare 'resnet50 --hw h100_sxm' 'resnet50 --hw l40s'
   wattir fleet
+  wattir serve-plan Qwen/Qwen3-8B --hw h100,b200 --isl 512 --osl 300 --rate 10
 """
 
 
