@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from copy import copy
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -137,18 +138,24 @@ def described(model: Any) -> Any:
     return model if isinstance(model, configs.Decoder) else configs.load_config(model)
 
 
+@lru_cache(maxsize=64)
+def _graphs(config: Any, **held: Any) -> tuple[Any, Any, Any]:
+    """Prefill and decode graphs and the footprint: the same on every machine."""
+    configs = import_module("wattir.frontends.configs")
+    return (*configs.decoder_graphs(config, **held), configs.footprint(config, **held))
+
+
 class Served:
     """A model on a machine in a deployment; `texts` below are those of one lane."""
 
     def __init__(self, model: Any, device: Device, deployment: Deployment) -> None:
-        configs, config = import_module("wattir.frontends.configs"), described(model)
-        held = {
+        config = described(model)
+        held: dict[str, Any] = {
             "tp": deployment.tp_size, "ep": deployment.ep_size,
             "weights": deployment.weights, "kv_cache": deployment.kv_cache,
         }  # fmt: skip
         self.config, self.device, self.deployment = config, device, deployment
-        prefill, decode = configs.decoder_graphs(config, **held)
-        self.footprint = configs.footprint(config, **held)
+        prefill, decode, self.footprint = _graphs(config, **held)
         self.routing, self.shape = _shape(config, deployment)
         self.decode = Phase(compile_graph(decode, device), self.routing)
         self.prefill = Phase(compile_graph(prefill, device), self.routing)

@@ -1,8 +1,7 @@
 """How to serve a model: all configurations of some machines, which keep the latency targets, and at what joules.
 
 A configuration is a machine, how weights and cache are held, how the devices of a replica share the model, and how many
-texts a replica runs at a time. From the load follows how many such replicas there must be; where the last is not full
-they wait at static power.
+replicas there are. From the load follows how many texts each of them runs at a time.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from wattir.errors import InputError
 from wattir.serving import ENGINE, engine_on
 from wattir.serving_engine import Engine
 from wattir.serving_model import Deployment, Request, Served, described, whole
-from wattir.serving_report import Load, ServingReport, assembled, run_lane, served_per_s
+from wattir.serving_report import Load, Running, ServingReport, assembled, run_lane
 
 MOST_DEVICES = 64
 STAGES = (1, 2, 4)
-STEP_OF_BATCH = math.sqrt(2.0)
-"""Batches of a replica's lane grow by this, up to what its memory holds."""
+GRID = 4
+"""Batches at which seconds are asked for grow by this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +65,11 @@ def plan(
     found: list[ServingReport | None] = []
     refused = ""
     for device in devices:
-        coefficients = engine_on(device, engine)
+        coefficients, placed = engine_on(device, engine), dict[Deployment, Served]()
         for deployment in deployments(config, targets.devices, weights, kv_caches):
             try:
-                found += _configurations(Served(config, device, deployment), coefficients, request, load, targets)
+                served = _placed(placed, config, device, deployment)
+                found += _configurations(served, coefficients, request, load, targets)
             except InputError as error:  # heads or experts that do not divide, weights that do not fit
                 refused = str(error)
     fitting = [each for each in found if each is not None]
@@ -95,34 +95,61 @@ def deployments(
                         yield found
 
 
+def _placed(placed: dict[Deployment, Served], config: Any, device: Device, deployment: Deployment) -> Served:
+    """The model in a deployment; stages run the kernels of the whole, so these are made once."""
+    one = replace(deployment, pp_size=1)
+    if one not in placed:
+        placed[one] = Served(config, device, one)
+    return placed[one].of(deployment)
+
+
 def _configurations(
     served: Served, engine: Engine, request: Request, load: Load, targets: Targets
 ) -> Iterator[ServingReport | None]:
-    """One for each batch, with as many replicas as the load takes; None where these are too many."""
-    most, lanes = served.most_texts(request), served.deployment.copies * served.deployment.pp_size
-    for texts in _batches(most if load.concurrency is None else min(most, math.ceil(load.concurrency / lanes))):
-        lane = run_lane(served, engine, request, texts)
-        needed = _replicas(load, texts * lanes, served_per_s(lane, request) * lanes)
-        replicas = math.ceil(needed - 1e-9)
-        if replicas * served.deployment.ranks > targets.devices:
+    """One for each number of replicas; None where these are too few for the load."""
+    most, lanes = served.most_texts(request), served.deployment.lanes
+    step_s = _step_seconds(served, engine, request, most)
+    for replicas in range(1, targets.devices // served.deployment.ranks + 1):
+        lane, idle = None, 0.0
+        if load.concurrency is not None:
+            texts = load.concurrency / (replicas * lanes)
+            lane = run_lane(served, engine, request, texts) if texts <= most else None
+        elif load.rate is not None:
+            lane, idle = _at_rate(served, engine, request, load.rate / (replicas * lanes), step_s)
+        if lane is None:
             yield None
             continue
         placed = served.of(replace(served.deployment, dp_size=replicas))
-        yield assembled(placed, engine, request, load, lane, 1.0 - needed / replicas, most)
+        yield assembled(placed, engine, request, load, lane, idle, most)
 
 
-def _replicas(load: Load, texts: float, served_per_s: float) -> float:
-    """How many replicas the load fills, each with so many texts or so many requests per second."""
-    return load.concurrency / texts if load.concurrency is not None else (load.rate or 0.0) / served_per_s
+def _step_seconds(served: Served, engine: Engine, request: Request, most: int) -> dict[float, float]:
+    """Seconds of an average step by batch: powers of `GRID`, and the most that the memory holds."""
+    batches = {float(min(GRID**i, most)) for i in range(12)}
+    return {batch: run_lane(served, engine, request, batch).step.time_s for batch in sorted(batches)}
 
 
-def _batches(most: int) -> Iterator[float]:
-    """Whole numbers from 1 to `most`, each about `STEP_OF_BATCH` times the one before."""
-    batch = 1.0
-    while batch < most:
-        yield float(round(batch))
-        batch = max(batch * STEP_OF_BATCH, batch + 1.0)
-    yield float(most)
+def _at_rate(
+    served: Served, engine: Engine, request: Request, rate: float, step_s: dict[float, float]
+) -> tuple[Running | None, float]:  # fmt: skip
+    """The lane that `rate` requests per second keep busy, and for how much of the time it has none; None where they are
+    too many.
+
+    By Little's law texts = rate osl / gain step_s(texts); step_s is interpolated in logarithms to find them.
+    """
+    steps = request.osl / request.gain * rate
+    batches = list(step_s)
+    if steps * step_s[batches[-1]] > batches[-1]:
+        return None, 0.0
+    if steps * step_s[1.0] <= 1.0:
+        lane = run_lane(served, engine, request, 1.0)
+        return lane, 1.0 - steps * lane.step.time_s
+    at = next(i for i, batch in enumerate(batches) if steps * step_s[batch] <= batch)
+    low, high = batches[at - 1], batches[at]
+    gap = [math.log(steps * step_s[batch] / batch) for batch in (low, high)]  # linear between: from above 0 to below
+    texts = low * (high / low) ** (gap[0] / (gap[0] - gap[1]))
+    lane = run_lane(served, engine, request, texts)
+    return replace(lane, texts=steps * lane.step.time_s), 0.0
 
 
 def front(found: Sequence[ServingReport]) -> tuple[ServingReport, ...]:

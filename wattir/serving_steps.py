@@ -7,7 +7,7 @@ many tokens there are, on how many texts, and on what the texts' caches hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -126,6 +126,7 @@ class Phase:
         self.static_w = model.device.coefficients.static_w
         self.routing, self.trees = routing, model.trees
         self.names = tuple(model.sizes)
+        self._known: dict[tuple[Any, ...], Demand] = {}
         rows = merged(zip(model.kernels, model.rows, strict=True))
         self.groups = {
             group: _compiled(self.names, [(work, row.constants) for work, row in rows if depends_on(work) == group])
@@ -133,7 +134,13 @@ class Phase:
         }
 
     def demand(self, group: str, tokens: int, **sizes: int) -> Demand:
-        """Of the kernels of a group at these sizes; `tokens` new ones in all."""
+        """Of the kernels of a group at these sizes; `tokens` new ones in all. What was asked before is remembered."""
+        key = (group, tokens, *sizes.values())
+        if key not in self._known:
+            self._known[key] = self._worked_out(group, tokens, sizes)
+        return self._known[key]
+
+    def _worked_out(self, group: str, tokens: int, sizes: Mapping[str, int]) -> Demand:
         kernels, function = self.groups[group]
         values = function(*(sizes[name] for name in self.names))
         found = Demand()
