@@ -100,8 +100,8 @@ def engine_tables(engine: Engine) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 BORROWED_WIDTH = 0.25
-"""What borrowing an engine's coefficients adds to the half-width of its interval in log space: about how far the
-machines with coefficients of their own are apart in joules of a token (`benchmarks/serving.py`)."""
+"""What borrowing an engine's coefficients adds to the half-width of its interval in log space; assumed, as no machine
+without rows of its own has been measured serving."""
 
 
 def borrowed(engine: Engine, lender: str, power: float, bandwidth: float) -> Engine:
