@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from wattir.costmodel import CostModel
 from wattir.dims import evaluate
@@ -74,7 +75,8 @@ def terms_of(model: CostModel, sizes: Mapping[str, int]) -> Terms:
 
 def _kernel(model: CostModel, row: Row, cells: Sequence[float], times: float) -> Kernel:
     constants = dict(zip(ROW_CONSTANTS, row.constants, strict=True))
-    seconds, joules, _, _, _, launch_s = kernel_cost(*cells, *row.constants)
+    taken: tuple[Any, ...] = (*cells, *row.constants, model.trees)
+    seconds, joules, _, _, _, launch_s = kernel_cost(*taken)
     parts = {name: _joules_of(cells, constants, name) for name in DYNAMIC}
     dynamic = sum(parts.values())
     scale = (joules - constants["static_w"] * seconds) / dynamic if dynamic else 0.0  # below 1 at the power limit
@@ -91,8 +93,10 @@ def _kernel(model: CostModel, row: Row, cells: Sequence[float], times: float) ->
 def _joules_of(cells: Sequence[float], constants: Mapping[str, float], coefficient: str) -> float:
     """The joules that one coefficient alone gives: energy is linear in them where no limit binds."""
     alone = {name: value if name == coefficient else 0.0 for name, value in constants.items() if name in DYNAMIC}
-    free = {**constants, **alone, "static_w": 0.0, "limit_w": math.inf}
-    return kernel_cost(*cells, *free.values())[1]
+    uncorrected = {"time_at": -1.0, "power_at": -1.0}
+    free = {**constants, **alone, **uncorrected, "static_w": 0.0, "limit_w": math.inf}
+    taken: tuple[Any, ...] = (*cells, *free.values(), ())
+    return float(kernel_cost(*taken)[1])
 
 
 def _volumes(cells: Sequence[float], constants: Mapping[str, float]) -> dict[str, float]:
