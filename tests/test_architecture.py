@@ -29,11 +29,14 @@ FRAMEWORKS = {
 BACKEND_MAY = FRONTEND_MAY | {
     "wattir.costs", "wattir.work", "wattir.layers", "wattir.roofline", "wattir.tape",
     "wattir.device", "wattir.device_schema", "wattir.device_text", "wattir.machine", "wattir.interval",
-    "wattir.api", "wattir.models", "wattir.wattir_file", "wattir.passes", "wattir.passes.precision",  # networks of rows
-    "wattir.writing", "wattir.trees", "wattir.clock", "wattir.serving", "wattir.serving_engine", "wattir.serving_model",
+    "wattir.__version__", "wattir.api", "wattir.costmodel", "wattir.models", "wattir.wattir_file", "wattir.writing",
+    "wattir.passes", "wattir.passes.precision",  # networks of rows
+    "wattir.trees", "wattir.clock", "wattir.serving", "wattir.serving_engine", "wattir.serving_model",
     "wattir.serving_steps",
 }  # fmt: skip
 BACKEND_LIBRARIES = {"lightgbm", "numpy", "numba", "scipy", "pyarrow", "pandas"}
+METERED = {"torch", "onnxruntime", "pynvml", "zeus"}
+"""What the measuring backend runs and meters besides."""
 CORE_LIBRARIES = {"numpy"}
 CLI_LIBRARIES = {"rich"}
 
@@ -65,7 +68,7 @@ def forbidden(where: tuple[str, ...], tree: ast.AST) -> list[str]:
         own = where[1].removesuffix(".py") if len(where) > 1 else ""
         return [name for name in imports(tree, everywhere=True) if not _frontend_may(name, own)]
     if where[0] == "backends":
-        return [name for name in imports(tree, everywhere=True) if not _backend_may(name)]
+        return [name for name in imports(tree, everywhere=True) if not _backend_may(name, where[1])]
     libraries = CORE_LIBRARIES | (CLI_LIBRARIES if where[1] == "cli" else set())
     return [name for name in imports(tree) if not _core_may(name, libraries)]
 
@@ -77,11 +80,11 @@ def _frontend_may(name: str, own: str) -> bool:
     return top in sys.stdlib_module_names or top in FRAMEWORKS.get(own, set())
 
 
-def _backend_may(name: str) -> bool:
+def _backend_may(name: str, own: str) -> bool:
     top = name.partition(".")[0]
     if top == "wattir":
         return name in BACKEND_MAY or name.startswith("wattir.backends")
-    return top in sys.stdlib_module_names or top in BACKEND_LIBRARIES
+    return top in sys.stdlib_module_names or top in BACKEND_LIBRARIES | (METERED if own == "measure" else set())
 
 
 def _core_may(name: str, libraries: set[str]) -> bool:

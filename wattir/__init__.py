@@ -19,7 +19,7 @@ if not os.path.isdir(os.path.join(__path__[0], "frontends")):
 
 if TYPE_CHECKING:
     from wattir import layers as layers
-    from wattir.api import compile, devices, estimate, load, lower
+    from wattir.api import compile, devices, estimate, load, lower, measure
     from wattir.costmodel import Answer, CostModel
     from wattir.device import Device, load_device
     from wattir.errors import CheckFailed, InputError, WattirError
@@ -30,11 +30,12 @@ _HOME = {
     "Answer": "costmodel", "CheckFailed": "errors", "CostModel": "costmodel", "Device": "device", "Graph": "ir",
     "InputError": "errors", "Layer": "report", "Report": "report", "WattirError": "errors", "compile": "api",
     "devices": "api", "estimate": "api", "layers": "", "load": "api", "load_device": "device", "lower": "api",
+    "measure": "api",
 }  # fmt: skip
 
 __all__ = [
     "Answer", "CheckFailed", "CostModel", "Device", "Graph", "InputError", "Layer", "Report", "WattirError", "compile",
-    "devices", "estimate", "layers", "load", "load_device", "lower",
+    "devices", "estimate", "layers", "load", "load_device", "lower", "measure",
 ]  # fmt: skip
 
 

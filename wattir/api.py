@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from wattir.errors import InputError, ModelFileError, suggestion
 
 if TYPE_CHECKING:
+    from wattir.backends.measure.once import Measurement
     from wattir.costmodel import CostModel
     from wattir.device import Device
     from wattir.ir import Graph
@@ -118,3 +119,31 @@ def devices() -> tuple[str, ...]:
     from wattir.device import device_ids
 
     return device_ids()
+
+
+def measure(
+    target: Any,
+    inputs: Any = None,
+    *,
+    meter: str = "auto",
+    device: str | None = None,
+    window_s: float = 1.0,
+    settle_s: float = 0.25,
+    rows: str | None = None,
+    name: str | None = None,
+    sizes: Mapping[str, int] | None = None,
+    runtime: str = "eager",
+) -> Measurement:
+    """Seconds and joules of ``target(*inputs)`` on this machine, called again and again in a metered window.
+
+    `target` is anything callable, or the path of an ONNX file. `meter` and `device` (cuda:1, cpu, mps) are found where
+    they are not given; InputError says why no meter can be read. With `rows` the row is added to that file, for
+    `wattir fit`, and the model, lowered with `inputs` and called `name`, is written beside it; `sizes` are then those
+    of its free dims, and `runtime` how it is to be predicted.
+    """
+    from wattir.backends.measure.once import measure_once
+
+    return measure_once(
+        target, inputs, meter=meter, device=device, window_s=window_s, settle_s=settle_s, rows=rows, name=name,
+        sizes=sizes, runtime=runtime,
+    )  # fmt: skip

@@ -48,7 +48,12 @@ MOST = 2**40
 
 def own_layers(folder: str, file: str = "layers.csv") -> Rows:
     """All layers whose kind has a rule here, grouped by the sizes that make a layer's type, labelled by kind."""
-    table, dropped = _usable(own_table(folder, file))
+    return rows_of(own_table(folder, file))
+
+
+def rows_of(table: Any) -> Rows:
+    """The layers of a table with these columns."""
+    table, dropped = _usable(table)
     works = [_work(row) for row in table.itertuples()]
     known = np.array([work is not None for work in works], bool)
     kept = table[known]

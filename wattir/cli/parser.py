@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from wattir import __version__
-from wattir.cli import compare, compile, devices, estimate, fit, fleet, layers, models, serve_plan, validate
+from wattir.cli import compare, compile, devices, estimate, fit, fleet, layers, measure, models, serve_plan, validate
 from wattir.errors import suggestion
 
 VERBS: dict[str, ModuleType] = {
@@ -21,6 +21,7 @@ VERBS: dict[str, ModuleType] = {
     "models": models,
     "fleet": fleet,
     "serve-plan": serve_plan,
+    "measure": measure,
     "fit": fit,
     "validate": validate,
 }

@@ -1,4 +1,4 @@
-"""Which layer cases are measured: tables of real layer sizes, drawn with a fixed seed."""
+"""The built-in list of layers to measure: tables of real layers' sizes, drawn with a fixed seed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from measure_layers import Params
+from .flops import Params, flop
 
 AWKWARD_ROWS = (1, 3, 8, 17, 32, 64, 100, 129, 257, 512, 1000, 2048, 4096, 8192, 16384)
 LINEAR_SIZES = (
@@ -141,10 +140,7 @@ RECURRENT = (
 )  # fmt: skip
 
 HOT_SHARE, HOT_ELEMENTS_MAX = 0.35, 1.2e7
-DRY_CAPS = {
-    "m": 48, "n": 64, "k": 64, "batch_count": 2, "n_batch": 1, "h": 24, "w": 24, "depth": 6, "b": 1, "s_q": 32,
-    "s_kv": 32, "rows": 64, "elements": 4096, "indices": 128, "table_rows": 1000, "hidden": 32, "layers": 1,
-}  # fmt: skip
+LIGHT_FLOP, LIGHT_ELEMENTS = 2e10, 3e7
 
 
 @dataclass(frozen=True)
@@ -233,8 +229,8 @@ def attention_drafts(rng: random.Random) -> Iterator[Draft]:
         bytes_each = 4 * length * heads[1] * heads[2]
         batch = rng.choice([count for count in DECODE_BATCHES if count * bytes_each <= DECODE_BYTES_MAX])
         yield attention_draft(rng, batch, 1, length, heads, 0)
-    for batch, s_q, s_kv, heads, head_dim in CROSS:
-        yield attention_draft(rng, batch, s_q, s_kv, (heads, heads, head_dim), 0)
+    for batch, s_q, s_kv, count, head_dim in CROSS:
+        yield attention_draft(rng, batch, s_q, s_kv, (count, count, head_dim), 0)
 
 
 def attention_draft(rng: random.Random, b: int, s_q: int, s_kv: int, heads: tuple[int, int, int], causal: int) -> Draft:
@@ -329,22 +325,42 @@ SOURCES = (
 )  # fmt: skip
 
 
-def layer_cases(seed: int, count: int) -> list[LayerCase]:
-    """The first `count` of all cases in a seeded order; compiled cases go last."""
+def default_cases(device: str, seed: int) -> list[LayerCase]:
+    """The built-in list in a seeded order: on a GPU all of it, on other devices what they do in seconds, in fp32."""
+    cases = layer_cases(seed)
+    if device.partition(":")[0] != "cuda":
+        cases = [replace(case, dtype="fp32", math="fp32") for case in cases if is_light(case)]
+    return cases
+
+
+def layer_cases(seed: int) -> list[LayerCase]:
+    """All cases, small ones also with their operands in the cache, in a seeded order."""
     rng = random.Random(seed)
     drafts = [draft for source in SOURCES for draft in source(rng)]
     cases = [LayerCase(f"{draft[0]}-{index:03d}", *draft) for index, draft in enumerate(drafts)]
     small = [case for case in cases if largest_operand(case.params) < HOT_ELEMENTS_MAX and rng.random() < HOT_SHARE]
-    hot = [replace(case, case_id=f"{case.case_id}-hot", cold=False) for case in small]
-    order = [*cases, *hot]
+    order = [*cases, *(replace(case, case_id=f"{case.case_id}-hot", cold=False) for case in small)]
     rng.shuffle(order)
-    return sorted(order[:count], key=lambda case: bool(case.params.get("fused")))
+    return order
+
+
+def is_light(case: LayerCase) -> bool:
+    """Whether a device without tensor units runs a case in seconds."""
+    special = (
+        case.op in ("gemm_fp8", "gemm_int8") or case.params.get("fused") or case.params.get("function") == "to_fp8"
+    )
+    return not special and flop(case.op, case.params) < LIGHT_FLOP and largest_operand(case.params) < LIGHT_ELEMENTS
+
+
+def layer_row(case: LayerCase) -> Params:
+    """The columns that a case has before it is measured."""
+    names = {"case_id": case.case_id, "kind": case.kind, "op": case.op, "dtype": case.dtype, "math": case.math}
+    return names | case.params | {"flop": flop(case.op, case.params)}
 
 
 def largest_operand(p: Params) -> float:
     """Elements of the largest operand, as far as the columns tell; only small layers have a cached variant."""
-    products = (math.prod(p.get(name, 1) for name in names) for names in OPERANDS)
-    return max(products)
+    return float(max(math.prod(p.get(name, 1) for name in names) for names in OPERANDS))
 
 
 OPERANDS = (
@@ -353,23 +369,3 @@ OPERANDS = (
     ("n_batch", "c_out", "h", "w"), ("b", "s_kv", "kv_heads", "head_dim"), ("b", "s_q", "heads", "head_dim"),
     ("rows", "cols"), ("table_rows", "cols"), ("elements",), ("hidden", "hidden", "layers"),
 )  # fmt: skip
-
-
-def shrink(case: LayerCase) -> LayerCase:
-    """The same case at sizes that a rehearsal on a host finishes at once."""
-    params: dict[str, Any] = {
-        name: min(value, DRY_CAPS[name]) if name in DRY_CAPS else value for name, value in case.params.items()
-    }
-    if case.kind == "conv":
-        params |= {"c_in": 32, "c_out": 32, "groups": min(32, params["groups"])}
-    return replace(case, params=params)
-
-
-def references() -> list[LayerCase]:
-    """Cases repeated through a run to see drift: a matrix product and a 1 GB copy."""
-    square = {"m": 4096, "n": 4096, "k": 4096}
-    copy = {"rows": 122071, "cols": 4096, "function": "copy"}
-    return [
-        LayerCase("reference-gemm", "reference", "gemm", "bf16", "bf16", square),
-        LayerCase("reference-copy", "reference", "rows", "bf16", "bf16", copy),
-    ]

@@ -1,4 +1,4 @@
-"""How each layer case runs: its tensors, its call, its arithmetic (2 flop per multiply-accumulate)."""
+"""How PyTorch runs each layer case: its tensors and its call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-Params = dict[str, Any]
+from .flops import Params, conv_kernel
+
 DTYPES = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
@@ -95,11 +96,6 @@ def gemm_int8(p: Params, mk: Maker) -> Plan:
 def bmm(p: Params, mk: Maker) -> Plan:
     m, n, k, count = p["m"], p["n"], p["k"], p["batch_count"]
     return Plan(lambda: (mk.normal(count, m, k), mk.normal(count, k, n, scale=k**-0.5)), torch.bmm)
-
-
-def conv_kernel(p: Params) -> list[int]:
-    """Kernel sizes, outermost axis first."""
-    return [p[name] for name in ("kernel_d", "kernel_h", "kernel_w") if name in p]
 
 
 def conv(p: Params, mk: Maker) -> Plan:
@@ -289,11 +285,11 @@ def gather(p: Params, mk: Maker) -> Plan:
     )
 
 
-RECURRENT = {"lstm": (torch.nn.LSTM, 4), "gru": (torch.nn.GRU, 3)}
+RECURRENT: dict[str, Any] = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
 
 
 def recurrent(p: Params, mk: Maker) -> Plan:
-    module = RECURRENT[p["function"]][0]
+    module = RECURRENT[p["function"]]
 
     def make() -> tuple[Any, ...]:
         layer = module(p["cols"], p["hidden"], p["layers"], batch_first=True, device=mk.device, dtype=mk.dtype)
@@ -322,50 +318,3 @@ BUILDERS: dict[str, Callable[[Params, Maker], Plan]] = {
     "gather": gather,
     "recurrent": recurrent,
 }
-
-
-def gemm_flop(p: Params) -> float:
-    return 2.0 * p["m"] * p["n"] * p["k"] * p.get("batch_count", 1)
-
-
-def conv_flop(p: Params) -> float:
-    sizes = [p[name] for name in ("depth", "h", "w") if name in p]
-    outs = [
-        (size + 2 * p["pad"] - p["dilation"] * (kernel - 1) - 1) // p["stride"] + 1
-        for size, kernel in zip(sizes, conv_kernel(p), strict=True)
-    ]
-    return 2.0 * p["n_batch"] * p["c_out"] * p["c_in"] / p["groups"] * math.prod(conv_kernel(p)) * math.prod(outs)
-
-
-def conv_transpose_flop(p: Params) -> float:
-    return 2.0 * p["n_batch"] * p["c_in"] * p["c_out"] * p["h"] * p["w"] * math.prod(conv_kernel(p))
-
-
-def attention_flop(p: Params) -> float:
-    pairs = p["s_q"] * (p["s_q"] + 1) / 2 if p["causal"] else p["s_q"] * p["s_kv"]
-    return 4.0 * p["b"] * p["heads"] * p["head_dim"] * pairs
-
-
-def recurrent_flop(p: Params) -> float:
-    gates = RECURRENT[p["function"]][1] * p["hidden"]
-    inputs = [p["cols"]] + [p["hidden"]] * (p["layers"] - 1)
-    return sum(2.0 * p["b"] * p["s_q"] * gates * (width + p["hidden"]) for width in inputs)
-
-
-FLOPS: dict[str, Callable[[Params], float]] = {
-    "gemm": gemm_flop,
-    "gemm_fp8": gemm_flop,
-    "gemm_int8": gemm_flop,
-    "bmm": gemm_flop,
-    "conv1d": conv_flop,
-    "conv2d": conv_flop,
-    "conv3d": conv_flop,
-    "conv_transpose2d": conv_transpose_flop,
-    "attention": attention_flop,
-    "recurrent": recurrent_flop,
-}
-
-
-def flop(op: str, p: Params) -> float:
-    """Multiply-accumulate work of a call, 2 flop each; 0 for layers that have none."""
-    return FLOPS[op](p) if op in FLOPS else 0.0
