@@ -33,7 +33,6 @@ examples:
   wattir measure layers.toml --out my_rows.csv --repeats 3
   wattir measure model.onnx --batch-size 8 --on cpu
   wattir measure --count 20 --meter simulated:h100_sxm --out made_up.csv
-then:
   wattir fit --rows rows.csv --device my_machine.toml --like h100_sxm
   wattir validate rows.csv --hw my_machine.toml
 """
