@@ -54,7 +54,10 @@ DYNAMIC = (*COEFFICIENTS.values(), "busy_w")
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """Totals of a kernel over its runs: volumes and their seconds at peak by stream, joules by coefficient, seconds."""
+    """Totals of a kernel over its runs: volumes and their seconds at peak by stream, joules by coefficient, seconds.
+
+    A learned correction scales all of its seconds or all of its joules alike.
+    """
 
     volume: Mapping[str, float]
     peak_s: Mapping[str, float]
@@ -74,29 +77,31 @@ def terms_of(model: CostModel, sizes: Mapping[str, int]) -> Terms:
 
 
 def _kernel(model: CostModel, row: Row, cells: Sequence[float], times: float) -> Kernel:
-    constants = dict(zip(ROW_CONSTANTS, row.constants, strict=True))
-    taken: tuple[Any, ...] = (*cells, *row.constants, model.trees)
-    seconds, joules, _, _, _, launch_s = kernel_cost(*taken)
+    given: tuple[Any, ...] = (*cells, *row.constants, model.trees)
+    seconds, joules, *_ = kernel_cost(*given)
+    constants = dict(zip(ROW_CONSTANTS, row.constants, strict=True)) | {"time_at": -1.0, "power_at": -1.0}
+    plain: tuple[Any, ...] = (*cells, *constants.values(), ())
+    plain_s, _, _, _, _, launch_s = kernel_cost(*plain)
     parts = {name: _joules_of(cells, constants, name) for name in DYNAMIC}
-    dynamic = sum(parts.values())
-    scale = (joules - constants["static_w"] * seconds) / dynamic if dynamic else 0.0  # below 1 at the power limit
-    volume = _volumes(cells, constants)
-    peaks = _peaks(model, row)
+    parts["static_w"] = constants["static_w"] * plain_s
+    scale, slower = (
+        over / whole if whole else 0.0 for over, whole in ((joules, sum(parts.values())), (seconds, plain_s))
+    )
+    volume, peaks = _volumes(cells, constants), _peaks(model, row)
     return Kernel(
         {name: times * value for name, value in volume.items()},
         {name: times * value / peaks[name] for name, value in volume.items()},
         {name: times * scale * value for name, value in parts.items()},
-        times * (seconds - launch_s), times * launch_s,
+        times * slower * (plain_s - launch_s), times * slower * launch_s,
     )  # fmt: skip
 
 
 def _joules_of(cells: Sequence[float], constants: Mapping[str, float], coefficient: str) -> float:
     """The joules that one coefficient alone gives: energy is linear in them where no limit binds."""
     alone = {name: value if name == coefficient else 0.0 for name, value in constants.items() if name in DYNAMIC}
-    uncorrected = {"time_at": -1.0, "power_at": -1.0}
-    free = {**constants, **alone, **uncorrected, "static_w": 0.0, "limit_w": math.inf}
-    taken: tuple[Any, ...] = (*cells, *free.values(), ())
-    return float(kernel_cost(*taken)[1])
+    free = {**constants, **alone, "static_w": 0.0, "limit_w": math.inf}
+    given: tuple[Any, ...] = (*cells, *free.values(), ())
+    return float(kernel_cost(*given)[1])
 
 
 def _volumes(cells: Sequence[float], constants: Mapping[str, float]) -> dict[str, float]:
@@ -118,11 +123,12 @@ def _peaks(model: CostModel, row: Row) -> dict[str, float]:
 def _terms(kernels: Sequence[Kernel], batch: float, static_w: float, waiting_s: float) -> Terms:
     busy_s, launch_s = (sum(getattr(kernel, name) for kernel in kernels) for name in ("busy_s", "launch_s"))
     volume, peak_s = ({s: sum(getattr(k, name)[s] for k in kernels) for s in STREAMS} for name in ("volume", "peak_s"))
-    joules = {name: sum(kernel.joules[name] for kernel in kernels) for name in DYNAMIC}
-    running_w = static_w + (joules["busy_w"] / busy_s if busy_s else 0.0)
+    joules = {name: sum(kernel.joules[name] for kernel in kernels) for name in (*DYNAMIC, "static_w")}
+    rest_w = joules["static_w"] / ((busy_s + launch_s) or 1.0)
+    running_w = rest_w + (joules["busy_w"] / busy_s if busy_s else 0.0)
     slowness = busy_s / (sum(peak_s.values()) or 1.0)
     terms: dict[str, Mapping[str, float]] = {
-        "launches": {"samples": batch, "launches": launch_s / batch, "machine power": static_w},
+        "launches": {"samples": batch, "launches": launch_s / batch, "machine power": rest_w},
         "waiting": {"samples": batch, "host": waiting_s / batch, "machine power": static_w},
     }
     for name in STREAMS:
