@@ -23,13 +23,13 @@ RATES = {
     "j_per_flop": 6e-13, "j_per_op": 2e-12, "j_per_byte": 6e-11, "j_per_cache_byte": 2e-11,
     "static_w": 120.0, "limit_w": 700.0, "sharpness": 4.0, "units": 132.0, "cache_bytes": 5e7, "hot_weights": 0.0,
     "tile_m": 128.0, "tile_n": 256.0, "small_m": 64.0, "small_n": 64.0, "small_rate": 0.6, "wave_s": 0.0,
-    "ragged_rate": 1.0, "busy_w": 150.0, "time_at": -1.0, "power_at": -1.0, "trees": (0.0,),
+    "ragged_rate": 1.0, "busy_w": 150.0, "s_per_link_byte": 2e-12, "time_at": -1.0, "power_at": -1.0, "trees": (0.0,),
 }  # fmt: skip
 
 
 def cost(m=512.0, n=512.0, k=512.0, groups=1.0, bytes_=1e6, **rates):
     weights, activations = bytes_ / 2, bytes_ / 2
-    cells = (m * n * k * groups, m, n, k, groups, 0.0, 0.0, weights, activations, 0.0, 1.0)
+    cells = (m * n * k * groups, m, n, k, groups, 0.0, 0.0, weights, activations, 0.0, 1.0, 0.0)
     return kernel_cost(*cells, *{**RATES, **rates}.values())[:2]
 
 
@@ -106,10 +106,10 @@ def test_seconds_scale_with_seconds_and_joules_with_joules():
 
 
 def test_a_kernel_without_work_costs_its_launch():
-    seconds, joules = kernel_cost(*([0.0] * 10), 1.0, *RATES.values())[:2]
+    seconds, joules = kernel_cost(*([0.0] * 10), 1.0, 0.0, *RATES.values())[:2]
 
     assert seconds == RATES["fixed_s"]
-    assert kernel_cost(*([0.0] * 11), *RATES.values())[:2] == (0.0, 0.0)  # not even a launch
+    assert kernel_cost(*([0.0] * 12), *RATES.values())[:2] == (0.0, 0.0)  # not even a launch
     assert math.isclose(joules, RATES["fixed_s"] * RATES["static_w"])
 
 

@@ -185,7 +185,7 @@ def _near(name: str, model: CostModel) -> str:
 
 def origin_of(work: Work, row: Row) -> int:
     """Where a kernel's joules come from: 0 measured on this machine, 1 modelled, 2 unknown op."""
-    if not work.known:
+    if not work.known or (work.link_bytes != 0 and not row.linked):
         return 2
     return 0 if row.measured else 1
 

@@ -77,7 +77,7 @@ def _matmul(op: Op, graph: Graph) -> Columns:
     a = op.attrs
     sizes = {name: a[name] for name in ("groups", "m", "n", "k")}
     macs = a["rows"] * a["n"] * a["k"] if "rows" in a else product(sizes.values())
-    return {"family": "matmul", "macs": macs, **sizes}
+    return {"family": "experts" if "rows" in a else "matmul", "macs": macs, **sizes}
 
 
 def _conv(op: Op, graph: Graph) -> Columns:
@@ -250,11 +250,10 @@ def _fft(op: Op, graph: Graph) -> Columns:
 def _collective(op: Op, graph: Graph) -> Columns:
     """Ring: 2 (r - 1) / r of the bytes leave each of r ranks in an all-reduce, (r - 1) / r else.
 
-    No machine file has a link's rate and energy yet, so the cost is not known: the bytes in memory count, and the
-    report lists the op as unknown.
+    On a machine whose link is not known the bytes in memory count, and the report lists the op as unknown.
     """
     ranks, rounds = op.attrs["ranks"], 2 if op.attrs["function"] == "all_reduce" else 1
-    return {"link_bytes": rounds * (ranks - 1) * _in(op, graph).bytes // ranks, "known": False}
+    return {"link_bytes": rounds * (ranks - 1) * _in(op, graph).bytes // ranks, "groups": ranks}
 
 
 def _host(op: Op, graph: Graph) -> Columns:

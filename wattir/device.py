@@ -30,7 +30,7 @@ MATH_FALLBACK = {
 
 FAMILY_FALLBACK = {
     "depthwise": "conv", "stem": "conv", "conv3x3": "conv", "conv": "matmul", "attention": "matmul",
-    "decode": "attention", "recurrent": "matmul",
+    "decode": "attention", "mla": "attention", "recurrent": "matmul", "experts": "matmul",
     "softmax": "norm", "group_norm": "norm", "norm": "pointwise", "reduction": "pointwise", "pooling": "pointwise",
     "resize": "pointwise",
     "quantize": "pointwise", "copy": "pointwise", "gather": "copy", "scatter": "gather", "random": "pointwise",
@@ -94,7 +94,8 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One machine. Limits are the datasheet's; `scope` says what the joules cover (board, package, rail, wall, node).
+    """One machine. Limits are the datasheet's (`link_bytes_per_s`: to other devices of its node, one way, 0: unknown);
+    `scope` says what the joules cover (board, package, rail, wall, node).
 
     `measured` is False when the coefficients come from `borrowed_from`. `interval_layer`, `interval_network`:
     half-widths of the 90 % interval in log space for one layer and for a whole network; `interval_families`: for one
@@ -117,6 +118,7 @@ class Device:
     units: float
     flop_per_s: Mapping[str, float]
     coefficients: Coefficients
+    link_bytes_per_s: float
     interval_layer: float
     interval_network: float
     interval_source: str
@@ -278,7 +280,8 @@ def _device(table: Mapping[str, Any], coefficients: Coefficients, lender: Device
         aliases=tuple(table.get("aliases", ())), relatives=tuple(table.get("relatives", ())),
         power_w=limits["power_w"], memory_bytes_per_s=limits["memory_bytes_per_s"],
         memory_bytes=limits["memory_bytes"], cache_bytes=limits["cache_bytes"], units=limits["units"],
-        flop_per_s=limits["flop_per_s"], coefficients=coefficients, **_interval(table, lender),
+        flop_per_s=limits["flop_per_s"], link_bytes_per_s=limits.get("link_bytes_per_s", 0.0),
+        coefficients=coefficients, **_interval(table, lender),
         measured=borrowed_from is None, borrowed_from=borrowed_from, sources=(limits["source"],), fits=fits,
         measured_families=frozenset(name for fit in fits for name in fit["families"]),
         corrections={} if lender else _corrections(table),

@@ -29,7 +29,12 @@ LIMITS: dict[str, Range] = {
     "cache_bytes": (1e3, 1e10),
     "units": (1, 1e5),
 }
-CLOCKS: dict[str, Range] = {"boost_hz": (1e7, 1e11), "nominal_hz": (1e7, 1e11), "clock_hz": (1e6, 1e11)}  # optional
+OPTIONAL_LIMITS: dict[str, Range] = {
+    "boost_hz": (1e7, 1e11),
+    "nominal_hz": (1e7, 1e11),
+    "clock_hz": (1e6, 1e11),
+    "link_bytes_per_s": (0.0, 1e14),
+}
 FLOP_PER_S: Range = (1e8, 1e17)
 COEFFICIENTS: dict[str, Range] = {
     "static_w": (0.0, 1e5),
@@ -74,10 +79,10 @@ def check_device(table: Mapping[str, Any], where: str) -> None:
 
 
 def _limits(limits: Mapping[str, Any], where: str) -> None:
-    _known(limits, (*LIMITS, *CLOCKS, "flop_per_s", "source"), where)
+    _known(limits, (*LIMITS, *OPTIONAL_LIMITS, "flop_per_s", "source"), where)
     _text(limits, "source", where)
     _numbers(limits, LIMITS, where)
-    _numbers(limits, {name: span for name, span in CLOCKS.items() if name in limits}, where)
+    _numbers(limits, {name: span for name, span in OPTIONAL_LIMITS.items() if name in limits}, where)
     rates = _table(limits, "flop_per_s", where)
     _numbers(rates, dict.fromkeys(rates, FLOP_PER_S), f"{where} flop_per_s")
     if "fp32" not in rates:

@@ -21,7 +21,7 @@ def _lines(device: Device) -> Iterator[str]:
     top |= {"scope": device.scope, "relatives": list(device.relatives)}
     yield from _values({**top, "borrowed_from": device.borrowed_from})
     limits = ("power_w", "memory_bytes_per_s", "memory_bytes", "cache_bytes", "units", "boost_hz", "nominal_hz",
-              "clock_hz")  # fmt: skip
+              "clock_hz", "link_bytes_per_s")  # fmt: skip
     yield from _table("limits", {"source": device.sources[0], **{name: getattr(device, name) for name in limits}})
     yield from _table("limits.flop_per_s", device.flop_per_s)
     plain = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s",

@@ -14,7 +14,7 @@ ROW_CONSTANTS = (
     "j_per_flop", "j_per_op", "j_per_byte", "j_per_cache_byte",
     "static_w", "limit_w", "sharpness", "units", "cache_bytes", "hot_weights",
     "tile_m", "tile_n", "small_m", "small_n", "small_rate", "wave_s", "ragged_rate",
-    "busy_w", "time_at", "power_at",
+    "busy_w", "s_per_link_byte", "time_at", "power_at",
 )  # fmt: skip
 
 MATH_OF_FAMILY = {"conv": "tf32", "conv3x3": "tf32", "stem": "tf32"}
@@ -32,7 +32,8 @@ class Row:
     """Constants of one row, and what they say of their origin.
 
     `key` is what corrections and intervals are kept under: ``family.math`` or ``family.math@library``. `spread`: see
-    `wattir.interval.half_width`. `corrections`: the ensembles of time and of power as texts, empty where there is none;
+    `wattir.interval.half_width`. `linked`: whether the machine's link to others
+    is known. `corrections`: the ensembles of time and of power as texts, empty where there is none;
     `assembled` puts them in one table and their places into the constants.
     """
 
@@ -41,6 +42,7 @@ class Row:
     math: str
     measured: bool
     spread: float
+    linked: bool
     corrections: tuple[str, str]
 
 
@@ -84,11 +86,12 @@ def row_of(
         device.j_per_flop(math), c.j_per_op, c.j_per_byte, c.j_per_cache_byte,
         c.static_w, device.power_w, found.sharpness, device.units, device.cache_bytes, float(hot_weights),
         *(NO_TILES if family in UNTILED else c.tiles), found.wave_s, found.ragged_rate,
-        c.busy_w, -1.0, -1.0,
+        c.busy_w, 1.0 / (device.link_bytes_per_s * found.memory_efficiency) if device.link_bytes_per_s else 0.0,
+        -1.0, -1.0,
     )  # fmt: skip
     return Row(
         key, constants, math, measured and math in c.j_per_flop, _spread(device, (key, f"{family}.{math}", family)),
-        (learned.time, learned.power) if learned else ("", ""),
+        device.link_bytes_per_s > 0.0, (learned.time, learned.power) if learned else ("", ""),
     )  # fmt: skip
 
 

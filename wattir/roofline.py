@@ -6,7 +6,7 @@ batches. So: arithmetic, `math` functions and ifs on floats only, no objects, no
     t_compute = padded FLOP / rate of the chip, where `occupied_flop` pads to whole tiles and whole waves of tiles
     t_memory  = bytes from memory / bandwidth + bytes from the last-level cache / its bandwidth
     t_busy    = (t_compute^s + t_vector^s + t_memory^s)^(1/s)      (s: sharpness)
-    t         = t_busy + t_fixed * launches + t_wave * rows of tiles / units
+    t         = t_busy + t_fixed * launches + t_wave * rows of tiles / units + bytes to other devices / link
     E         = static_w t + busy_w t_busy + sum of energies per FLOP, per operation and per byte
     cap       : if E / t > limit_w the chip lowers its clock: t grows by the excess of dynamic power to the power of
                 `THROTTLE`, E = limit_w t
@@ -156,11 +156,12 @@ def correction(trees: Any, at: float, found: Any) -> float:
 def kernel_cost(
     macs: float, m: float, n: float, k: float, groups: float, ops: float, special: float,
     weight_bytes: float, activation_bytes: float, state_bytes: float, launches: float,
+    link_bytes: float,
     s_per_flop: float, s_per_op: float, s_per_byte: float, s_per_cache_byte: float, fixed_s: float,
     j_per_flop: float, j_per_op: float, j_per_byte: float, j_per_cache_byte: float,
     static_w: float, limit_w: float, sharpness: float, units: float, cache_bytes: float, hot_weights: float,
     tile_m: float, tile_n: float, small_m: float, small_n: float, small_rate: float, wave_s: float, ragged_rate: float,
-    busy_w: float, time_at: float, power_at: float, trees: Any,
+    busy_w: float, s_per_link_byte: float, time_at: float, power_at: float, trees: Any,
 ) -> tuple[float, float, float, float, float, float]:  # fmt: skip
     """Seconds and joules of one run of one kernel, then the seconds under each roof and the fixed ones.
 
@@ -183,14 +184,15 @@ def kernel_cost(
     if wave_s > 0.0:
         launch_s += wave_s * waves_of_rows(m, groups, small_m, units)
     busy_s = smooth_max(compute_s, vector_s, memory_s, sharpness)
-    seconds = launch_s + busy_s
+    waits_s = launch_s + link_bytes * s_per_link_byte
+    seconds = waits_s + busy_s
     if seconds <= 0.0:
         return 0.0, 0.0, compute_s, vector_s, memory_s, launch_s
     steady_w = static_w + busy_w * busy_s / seconds
     work_j = 2.0 * macs * j_per_flop + all_ops * j_per_op + cold_bytes * j_per_byte + hot_bytes * j_per_cache_byte
     if steady_w * seconds + work_j > limit_w * seconds:
         slower = slowdown(seconds, work_j + busy_w * busy_s, static_w, limit_w)
-        seconds = launch_s + smooth_max(slower * compute_s, slower * vector_s, memory_s, sharpness)
+        seconds = waits_s + smooth_max(slower * compute_s, slower * vector_s, memory_s, sharpness)
     if time_at < 0.0 and power_at < 0.0:
         return seconds, joules_in(seconds, steady_w, work_j, limit_w), compute_s, vector_s, memory_s, launch_s
     found = features(macs, m, n, k, groups, all_ops, cold_bytes + hot_bytes, seconds, units)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from wattir.dims import Size
 
 CELLS = ("macs_causal", "m", "n", "k", "groups", "ops", "special", "weight_bytes", "activation_bytes", "state_bytes",
-         "launches")  # fmt: skip
+         "launches", "link_bytes")  # fmt: skip
 """What `wattir.roofline.kernel_cost` takes of a row's Work, in its order."""
 
 
@@ -56,4 +56,5 @@ def cells_of(work: Work) -> tuple[Size, ...]:
     return (
         work.macs_causal, work.m, work.n, work.k, work.groups, work.ops, work.special,
         work.weight_bytes, work.in_bytes + work.out_bytes, work.state_bytes, work.launches,
+        work.link_bytes,
     )  # fmt: skip

@@ -19,7 +19,7 @@ from .intervals import beyond_waiting, borrowed_energy, half_width, interval
 from .learn import learned
 from .model import predict, sums
 from .priors import limits_of, priors_from, priors_of
-from .rows import Array, Rows, drawn, together
+from .rows import Array, Rows, drawn, plain, together
 from .solve import Prior, log_residuals, solve, with_values
 from .write import with_fit, without_fit
 
@@ -122,7 +122,8 @@ def fit(
 
 def informed(plan: Plan, rows: Rows, device: Device) -> tuple[list[str], list[str]]:
     """The plan's families and maths that the rows run in: what no row informs gets no coefficient."""
-    seen = {f"{family}.{math}" if f"{family}.{math}" in plan.families else family for family, math in rows.kinds}
+    kinds = {(plain(family), math) for family, math in rows.kinds}
+    seen = {f"{family}.{math}" if f"{family}.{math}" in plan.families else family for family, math in kinds}
     maths = {device.math(math) for _, math in rows.kinds} | ({"fp32"} if "depthwise" in seen else set())
     families = [family for family in plan.families if family in seen or family == "matmul"]
     return families, [math for math in plan.maths if math in maths]
@@ -227,16 +228,19 @@ def as_run(part: Rows, source: Source, device: Device) -> Rows:
     weights = np.bincount(part.sample, part.work[:, 7] * part.times, part.samples)
     copies = 1 if source.network else source.copies
     hot = bool(copies) * (copies * weights <= device.cache_bytes)[part.sample]
-    return replace(part, weight=_weight(part, drawn(part.samples, source.most)), hot=np.maximum(part.hot, hot))
+    return replace(part, weight=_weight(part, source.most), hot=np.maximum(part.hot, hot))
 
 
-def _weight(part: Rows, used: Array) -> Array:
-    """0 where the physics is not fitted to a sample.
+def _weight(part: Rows, most: int) -> Array:
+    """0 where the physics is not fitted to a sample, of those that could inform it `most` at most.
 
     A small set counts as `LEAST_SAMPLES` at least, in time as in energy, or the large ones would drown it.
     """
-    counts = np.array([used.sum(), max(int((np.isfinite(part.energy_j) & used).sum()), 1)])
-    return used[:, None] * np.sqrt(np.maximum(1.0, LEAST_SAMPLES / counts))
+    used = part.weight > 0.0
+    could = np.flatnonzero(used.any(axis=1))
+    used[could[~drawn(len(could), most)]] = False
+    counts = np.array([used[:, 0].sum(), (np.isfinite(part.energy_j) & used[:, 1]).sum()])
+    return used * np.sqrt(np.maximum(1.0, LEAST_SAMPLES / np.maximum(counts, 1)))
 
 
 LEAST_SAMPLES = 600
@@ -301,7 +305,7 @@ def keys_of(device: Device, rows: Rows) -> Array:
 def main_family(rows: Rows) -> Array:
     """The family of each sample's first kernel; a layer has but one."""
     first = np.searchsorted(rows.sample, np.arange(rows.samples))
-    return np.array([family for family, _ in rows.kinds])[rows.kind_index[first]]
+    return np.array([plain(family) for family, _ in rows.kinds])[rows.kind_index[first]]
 
 
 def renamed(source: Source, **changes: Any) -> Source:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 from . import datasets_irene as irene
-from . import datasets_kernels as kernels
 from . import datasets_models as models
 from . import datasets_networks as networks
 from . import datasets_own as own
 from . import datasets_torch as torch
+from .datasets_kernels import NO_JOULES as WITHOUT_JOULES
+from .datasets_kernels import TABLES, kernels
 from .plan import Plan, Source, fixed
 from .plans_edge import EDGE
 from .solve import Prior
@@ -17,25 +19,28 @@ from .solve import Prior
 GPU_TILES = ((256.0, 128.0, 64.0, 64.0, 0.7), (256.0, 256.0, 128.0, 64.0, 0.7), (128.0, 128.0, 64.0, 64.0, 0.7))
 
 
-def _kernel_sources(folder: str, system: str, maths: tuple[str, ...], most: int = 3000) -> tuple[Source, ...]:
-    """GEMM in each math dtype, and attention in bf16, of one system of aiconfigurator."""
-    gemms = [
-        Source(f"{folder}: gemm {math} ({system})", folder, partial(kernels.gemm, system=system, math=math),
-               ("matmul",), "(n, k)", most, copies=kernels.COPIES)
-        for math in maths
-    ]  # fmt: skip
-    loaders = {
-        "context_attention": (kernels.context_attention, "attention"),
-        "encoder_attention": (kernels.encoder_attention, "attention"),
-        "generation_attention": (kernels.generation_attention, "decode"),
-    }
-    attentions = [
-        Source(f"{folder}: {name} bf16 ({system})", folder, partial(load, system=system, math="bf16"), (family,),
-               "(heads, kv heads, head size, batch)", most,
-               note=NO_JOULES if "power" in folder and name in kernels.NO_JOULES else "")
-        for name, (load, family) in loaders.items()
-    ]  # fmt: skip
-    return (*gemms, *attentions)
+def _kernel_sources(folder: str, system: str, tables: Mapping[str, tuple[str, ...]]) -> tuple[Source, ...]:
+    """The tables of one system of aiconfigurator, with the number types of each (none: all at once)."""
+    return tuple(
+        Source(f"{folder}: {' '.join((name, dtype)).strip()} ({system})", folder,
+               partial(kernels, name=name, system=system, dtype=dtype), TABLES[name].families, TABLES[name].grouped_by,
+               1500, copies=TABLES[name].copies,
+               note=NO_JOULES if "power" in folder and name in WITHOUT_JOULES else "")
+        for name, dtypes in tables.items() for dtype in dtypes
+    )  # fmt: skip
+
+
+_ATTENTION = {"context_attention": ("bfloat16", "fp8"), "encoder_attention": ("bfloat16",),
+              "generation_attention": ("bfloat16", "fp8")}  # fmt: skip
+_LATENCY = {"gemm": ("bfloat16", "fp8", "fp8_block", "int8_wo", "int4_wo", "sq"), **_ATTENTION,
+            "moe": ("bfloat16", "fp8", "fp8_block", "int4_wo", "w4a16_mxfp4"), "custom_allreduce": ("bfloat16",),
+            "nccl": ("half", "int8")}  # fmt: skip
+_POWER = {"gemm": ("bfloat16", "fp8", "fp8_block", "nvfp4"), **_ATTENTION,
+          "moe": ("bfloat16", "fp8", "fp8_block", "nvfp4", "w4a16_mxfp4", "w4a8_mxfp4_mxfp8"),
+          "mla_context_module": ("bfloat16", "fp8_block", "nvfp4"),
+          "mla_generation_module": ("bfloat16", "fp8_block", "nvfp4"), "context_mla": ("bfloat16", "fp8"),
+          "generation_mla": ("bfloat16", "fp8"), "mla_bmm": ("bfloat16",), "gdn": ("",), "mamba2": ("",),
+          "computescale": ("fp8",), "scale_matrix": ("fp8",)}  # fmt: skip
 
 
 def _torch_sources(hardware: str, precisions: tuple[str, ...], *, networks: bool) -> tuple[Source, ...]:
@@ -87,9 +92,11 @@ def _own_sources(device: str) -> tuple[Source, ...]:
     )
 
 
-NO_JOULES = ("Seconds only: its watts are far below those of first-party rows of the same kernels on H200 and of its "
-             "own encoder attention, also over long windows; most likely inputs that do not toggle.")  # fmt: skip
-KERNEL_FAMILIES = ("matmul", "attention", "decode")
+NO_JOULES = ("Its watts inform its own libraries' corrections, not the physics: they are far below those of "
+             "first-party rows of the same kernels on H200 and of its own encoder attention, also over long windows; "
+             "most likely inputs that do not toggle.")  # fmt: skip
+KERNEL_FAMILIES = ("matmul", "attention", "decode", "experts", "experts.fp8", "mla", "scan", "quantize",
+                   "collective")  # fmt: skip
 TORCH_FAMILIES = ("matmul", "conv", "conv3x3", "stem", "depthwise", "norm", "pointwise", "pooling")
 EAGER_FAMILIES = ("matmul", "norm", "pointwise", "softmax")
 OWN_FAMILIES = ("conv", "conv3x3", "stem", "depthwise", "norm", "group_norm", "softmax", "pointwise", "reduction",
@@ -106,7 +113,7 @@ LAYERWISE = {"host_op_s": Prior(1e-5, 0.5, 1e-7, 1e-3)}
 
 _SERVER = (
     Plan(
-        "h200_sxm", (*_kernel_sources("kernels_power", "h200_sxm", ("bf16", "fp8")), *_own_sources("h200_sxm")),
+        "h200_sxm", (*_kernel_sources("kernels_power", "h200_sxm", _POWER), *_own_sources("h200_sxm")),
         (*KERNEL_FAMILIES, "matmul.fp8", "matmul.fp32", "matmul.tf32", "matmul.int8", *OWN_FAMILIES, "conv.fp32",
          "conv3x3.fp32", "stem.fp32"),
         ("bf16", "fp16", "fp8", "tf32", "fp32", "int8"), GPU_TILES[:1],
@@ -115,25 +122,25 @@ _SERVER = (
     ),
     Plan(
         "h100_sxm",
-        (*_kernel_sources("kernels_latency", "h100_sxm", ("bf16", "fp8")),
+        (*_kernel_sources("kernels_latency", "h100_sxm", _LATENCY),
          _eager_source("h100", 989e12, "At a locked 1830 MHz.")),
         (*KERNEL_FAMILIES, "matmul.fp8", "norm", "pointwise", "softmax"), ("bf16", "fp8", "fp32"), GPU_TILES[:1],
         {**EAGER, **RAGGED, "static_w": fixed(118.22)}, energies_from="h200_sxm", energy_spread=0.3,
         note="Energies of fp8 from h200_sxm, of the rest from the whole models.",
     ),
     Plan(
-        "a100_sxm", _kernel_sources("kernels_latency", "a100_sxm", ("bf16",)), KERNEL_FAMILIES, ("bf16",),
+        "a100_sxm", _kernel_sources("kernels_latency", "a100_sxm", _LATENCY), KERNEL_FAMILIES, ("bf16", "int8"),
         GPU_TILES[::2], {"static_w": fixed(82.29), "host_op_s": HOST}, energies_from="a100_pcie_40gb",
         note="Time only: energies are those of a100_pcie_40gb in proportion to the limits.",
     ),
     Plan(
-        "l40s", _kernel_sources("kernels_latency", "l40s", ("bf16", "fp8")), (*KERNEL_FAMILIES, "matmul.fp8"),
+        "l40s", _kernel_sources("kernels_latency", "l40s", _LATENCY), (*KERNEL_FAMILIES, "matmul.fp8"),
         ("bf16", "fp8"), GPU_TILES[::2], {"host_op_s": HOST}, energies_from="h100_sxm",
         note="Time only: powers and energies are those of h100_sxm in proportion to the limits.",
     ),
     Plan(
-        "b200_sxm", _kernel_sources("kernels_power", "b200_sxm", ("bf16", "fp8", "fp4")),
-        (*KERNEL_FAMILIES, "matmul.fp8", "matmul.fp4"), ("bf16", "fp8", "fp4"), GPU_TILES[1:2],
+        "b200_sxm", _kernel_sources("kernels_power", "b200_sxm", _POWER),
+        (*KERNEL_FAMILIES, "matmul.fp8", "matmul.fp4", "experts.fp4"), ("bf16", "fp8", "fp4"), GPU_TILES[1:2],
         {**RAGGED, "static_w": fixed(241.0), "host_op_s": HOST},
     ),
 )  # fmt: skip

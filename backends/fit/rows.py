@@ -155,3 +155,8 @@ def joined(table: Any, *columns: str) -> Array:
     texts = [table[column].tolist() for column in columns]
     return np.array(["x".join(f"{value:g}" if isinstance(value, float) else str(value) for value in row)
                      for row in zip(*texts, strict=True)], dtype=str)  # fmt: skip
+
+
+def plain(family: str) -> str:
+    """A family without the library that follows it."""
+    return family.partition("@")[0]

@@ -25,12 +25,12 @@ from wattir.serving import engine_on
 
 from . import datasets_cpu as cpu
 from . import datasets_irene as irene
-from . import datasets_kernels as kernels
 from . import datasets_models as models
 from . import datasets_nas as nas
 from . import datasets_serving as serving
 from . import datasets_torch as torch
 from . import plan_serving
+from .datasets_kernels import TABLES, kernels, known_dtype
 from .plan import Source
 from .rows import Rows
 from .tables import ENDINGS, one_line, read_table
@@ -124,32 +124,20 @@ def _kernels(path: str, folder: str) -> Found:
 
 def _kernel_file(path: str, folder: str, name: str) -> Found:
     table = read_table(path, name)
-    reader, column = READERS.get(name, (None, ""))
-    if reader is None:
+    if name not in TABLES:
         yield Left(folder, name, len(table), "no cost rule for this kernel here")
         return
-    for (system, dtype), part in table.groupby(["system", column], dropna=False):
-        yield from _kernel_case(path, folder, name, str(system), str(dtype), len(part), reader)
+    by = ["system", TABLES[name].dtype] if TABLES[name].dtype else ["system"]
+    for key, part in table.groupby(by, dropna=False, observed=True):
+        yield _kernel_case(path, folder, name, str(key[0]), "".join(map(str, key[1:])), len(part))
 
 
-def _kernel_case(
-    path: str, folder: str, name: str, system: str, dtype: str, raw: int, reader: Callable[..., Rows]
-) -> Found:
-    math = kernels.MATH.get(dtype)
-    what = f"{name} {dtype}"
-    if math is None or dtype == "fp8_block":
-        yield Left(folder, f"{what} ({system})", raw, "a quantization without a cost rule here, or rows of its launch")
-        return
-    copies = kernels.COPIES if name == "gemm" else 0
-    yield _case(folder, what, system, raw, partial(reader, path, system, math), copies=copies)
-
-
-READERS: dict[str, tuple[Callable[..., Rows], str]] = {
-    "gemm": (kernels.gemm, "gemm_dtype"),
-    "context_attention": (kernels.context_attention, "attn_dtype"),
-    "encoder_attention": (kernels.encoder_attention, "attn_dtype"),
-    "generation_attention": (kernels.generation_attention, "kv_cache_dtype"),
-}
+def _kernel_case(path: str, folder: str, name: str, system: str, dtype: str, raw: int) -> Case | Left:
+    what = f"{name} {dtype}".strip()
+    if not known_dtype(name, dtype):
+        return Left(folder, f"{what} ({system})", raw, "a number type without a cost rule here")
+    load = partial(kernels, path, name, system, dtype)
+    return _case(folder, what, system, raw, load, copies=TABLES[name].copies)
 
 
 def _whole_models(path: str, folder: str) -> Found:

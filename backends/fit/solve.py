@@ -16,7 +16,7 @@ import numpy as np
 from wattir.device import Coefficients, Device, Family
 
 from .model import predict, static_w
-from .rows import Array, Rows
+from .rows import Array, Rows, plain
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ def _informing(rows: Rows, names: Iterable[str]) -> dict[str, float]:
     """How many samples each parameter is informed by: those of its family, or all."""
     seen: dict[str, float] = {}
     keys = {name.partition(" ")[0] for name in names}
-    for number, (family, math) in enumerate(rows.kinds):
+    for number, (tagged, math) in enumerate(rows.kinds):
+        family = plain(tagged)
         count = len(np.unique(rows.sample[rows.kind_index == number]))
         for key in {family, f"{family}.{math}"} & keys:
             seen[key] = seen.get(key, 0.0) + count
