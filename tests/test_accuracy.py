@@ -31,7 +31,7 @@ def data(tmp_path: Path) -> Path:
         for system in ("h200_sxm", "x900") for dtype in ("bfloat16", "int3") for i, m in enumerate((64, 512, 4096), 1)
     ]  # fmt: skip
     pd.DataFrame(rows).to_parquet(kernels / "gemm.parquet")
-    pd.DataFrame({"system": ["h200_sxm"] * 5}).to_parquet(kernels / "moe.parquet")
+    pd.DataFrame({"system": ["h200_sxm"] * 5}).to_parquet(kernels / "dsa.parquet")
     (tmp_path / "tea_leaves").mkdir()
     pd.DataFrame({"leaf": range(7)}).to_csv(tmp_path / "tea_leaves" / "data.csv")
     return tmp_path
@@ -42,7 +42,7 @@ def test_every_row_is_in_a_case_or_left(data):
     assert sum(each.rows if isinstance(each, Left) else each.raw for each in found) == 12 + 5 + 7
     left = {(each.what, each.rows): each.why for each in found if isinstance(each, Left)}
     assert left[("gemm bfloat16", 3)] == "no device file for x900"
-    assert "no cost rule" in left[("moe", 5)] and "no cost model" in left[("data", 7)]
+    assert "no cost rule" in left[("dsa", 5)] and "no cost model" in left[("data", 7)]
 
 
 def test_the_object_has_errors_coverage_and_what_was_not_predicted(data, capsys):

@@ -26,13 +26,16 @@ def by_library(table: Any, read: Callable[[Any], Rows], dtype: str) -> Rows:
     parts = []
     for tag, part in table.groupby(_tags(table, dtype), sort=True):
         rows = read(part)
-        kinds = tuple((f"{family}@{tag}", math) for family, math in rows.kinds)
-        parts.append(replace(rows, kinds=kinds, label=part.kernel_source.astype(str).to_numpy()))
+        kinds = tuple((f"{family}@{tag}" if tag else family, math) for family, math in rows.kinds)
+        library = part.kernel_source.astype(str).to_numpy() if tag else np.full(rows.samples, "")
+        parts.append(replace(rows, kinds=kinds, label=library))
     return together(parts)
 
 
 def _tags(table: Any, dtype: str) -> Any:
     """The library, and the server where it gives none a name; the collective or product; number types of its own."""
+    if "kernel_source" not in table:
+        return np.full(len(table), "")
     tags = table.kernel_source.astype(str)
     tags = tags.where(tags.ne("default"), table.framework.astype(str))
     if "op_name" in table:

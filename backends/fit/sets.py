@@ -127,6 +127,10 @@ def _kernel_file(path: str, folder: str, name: str) -> Found:
     if name not in TABLES:
         yield Left(folder, name, len(table), "no cost rule for this kernel here")
         return
+    absent = {"system", TABLES[name].dtype} - {*table, ""}
+    if absent:
+        yield Left(folder, name, len(table), f"no column {', '.join(sorted(absent))}")
+        return
     by = ["system", TABLES[name].dtype] if TABLES[name].dtype else ["system"]
     for key, part in table.groupby(by, dropna=False, observed=True):
         yield _kernel_case(path, folder, name, str(key[0]), "".join(map(str, key[1:])), len(part))
