@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import wattir
 from wattir import layers
 from wattir.costs import RULES, attention_pairs, tabulate
 from wattir.dims import evaluate, symbol
@@ -135,15 +136,16 @@ def test_an_unknown_op_costs_its_bytes_and_says_so():
     assert found.bytes == 32 + 16
 
 
-def test_a_collective_is_unknown_while_no_machine_has_a_link():
+@pytest.mark.parametrize("device, coverage", [("h100_sxm", 0.0), ("xeon_gold_5120", 1.0)])
+def test_a_collective_is_unknown_where_a_machine_has_no_link(device, coverage):
     builder = GraphBuilder("sum")
     builder.tensor("x", (8,), "fp32", "input")
     builder.tensor("y", (8,), "fp32")
     builder.op("collective", ("x",), ("y",), name="sum", source="psum", function="all_reduce", ranks=4)
-    found = work(builder.finish(("x",), ("y",)))
+    graph = builder.finish(("x",), ("y",))
 
-    assert not found.known
-    assert found.link_bytes == 2 * 3 * 32 // 4  # twice (r - 1) / r of 32 bytes
+    assert work(graph).link_bytes == 2 * 3 * 32 // 4  # twice (r - 1) / r of 32 bytes
+    assert wattir.estimate(graph, device=device).coverage["unknown"] == coverage
 
 
 def test_four_bit_weights_round_up_to_whole_bytes():
