@@ -27,7 +27,7 @@ from .solve import energy_given_time
 LEAST_ROWS = 150
 """Of a kind of kernel, in at least `LEAST_GROUPS` groups: fewer tell no habits."""
 LEAST_GROUPS = 8
-MOST_ROWS = 25000
+MOST_ROWS = 16000
 """More are thinned, for time."""
 ROUNDS = 100
 ROWS_PER_LEAF = 120

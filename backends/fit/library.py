@@ -45,6 +45,9 @@ def _tags(table: Any, dtype: str) -> Any:
         if column in table and "kv_cache_dtype" in table:
             cache = table.kv_cache_dtype.astype(str)
             tags = tags.where(cache.eq(table[column].astype(str)), tags + "_cache_" + cache)
+    if "distribution" in table:
+        spread = table.distribution.astype(str)
+        tags = tags.where(spread.eq("balanced"), tags + "_" + spread)
     if dtype in BLOCKED:
         tags = tags + "_" + dtype
     return tags.str.replace(r"[^0-9A-Za-z_.]+", "_", regex=True)

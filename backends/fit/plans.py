@@ -10,8 +10,7 @@ from . import datasets_models as models
 from . import datasets_networks as networks
 from . import datasets_own as own
 from . import datasets_torch as torch
-from .datasets_kernels import NO_JOULES as WITHOUT_JOULES
-from .datasets_kernels import TABLES, kernels
+from .datasets_kernels import JOULES, TABLES, kernels
 from .plan import Plan, Source, fixed
 from .plans_edge import EDGE
 from .solve import Prior
@@ -25,7 +24,7 @@ def _kernel_sources(folder: str, system: str, tables: Mapping[str, tuple[str, ..
         Source(f"{folder}: {' '.join((name, dtype)).strip()} ({system})", folder,
                partial(kernels, name=name, system=system, dtype=dtype), TABLES[name].families, TABLES[name].grouped_by,
                1500, copies=TABLES[name].copies,
-               note=NO_JOULES if "power" in folder and name in WITHOUT_JOULES else "")
+               note=NO_JOULES if "power" in folder and name not in JOULES else "")
         for name, dtypes in tables.items() for dtype in dtypes
     )  # fmt: skip
 
@@ -92,9 +91,8 @@ def _own_sources(device: str) -> tuple[Source, ...]:
     )
 
 
-NO_JOULES = ("Its watts inform its own libraries' corrections, not the physics: they are far below those of "
-             "first-party rows of the same kernels on H200 and of its own encoder attention, also over long windows; "
-             "most likely inputs that do not toggle.")  # fmt: skip
+NO_JOULES = ("Its watts inform its own libraries' corrections, not the physics: those of attention are far below what "
+             "first-party rows of the same kernels on H200 draw; most likely inputs that do not toggle.")  # fmt: skip
 KERNEL_FAMILIES = ("matmul", "attention", "decode", "experts", "experts.fp8", "mla", "scan", "quantize",
                    "collective")  # fmt: skip
 TORCH_FAMILIES = ("matmul", "conv", "conv3x3", "stem", "depthwise", "norm", "pointwise", "pooling")
