@@ -8,7 +8,7 @@ own corrections; the physics of a family is fitted to one server's libraries (`M
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,12 +38,13 @@ MAIN = frozenset({
 })  # fmt: skip
 """What the server that all systems have runs by default, and libraries without a rival."""
 JOULES = ("gemm", "encoder_attention")
-"""Whose watts inform the physics. Those of context and decode attention are at odds with first-party rows of the same kernels on H200: 335 to 480 against
-590 to 725 W in decode, 443 to 485 against 690 W in context, where the set's own encoder attention draws 690 W too. Rows
-of 10 ms and more differ as much, so neighbours are not the reason. Data that do not toggle (a cache and a prompt of
-constants) draw less at the same speed; ours are random, as what a network computes is. On B200 they drive the energy of
-a byte to 3 pJ, a tenth of any DRAM's; and with those of experts and latent attention the energies of products come out
-at 24 % instead of 7. The libraries' own corrections of power take all of them as they are.
+"""Whose watts inform the physics. Those of context and decode attention are at odds with first-party rows of the same
+kernels on H200: 335 to 480 against 590 to 725 W in decode, 443 to 485 against 690 W in context, where the set's own
+encoder attention draws 690 W too. Rows of 10 ms and more differ as much, so neighbours are not the reason. Data that do
+not toggle (a cache and a prompt of constants) draw less at the same speed; ours are random, as what a network computes
+is. On B200 they drive the energy of a byte to 3 pJ, a tenth of any DRAM's; and with those of experts and latent
+attention the energies of products come out at 24 % instead of 7. The libraries' own corrections of power take all of
+them as they are.
 """
 CACHE_HELD_BYTES = 4e7
 """A KV cache up to this size stays in the last-level cache while one kernel is replayed."""
@@ -170,4 +171,5 @@ def kernels(folder: str, name: str, system: str, dtype: str = "") -> Rows:
 
 def known_dtype(name: str, dtype: str) -> bool:
     """Whether rows of this number type can be read."""
-    return dtype in {"gemm": GEMM, "moe": experts.WEIGHTS}.get(name, MATH)
+    tables: dict[str, Mapping[str, object]] = {"gemm": GEMM, "moe": experts.WEIGHTS}
+    return dtype in tables.get(name, MATH)

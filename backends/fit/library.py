@@ -84,7 +84,7 @@ def stacked(parts: list[Rows]) -> Rows:
     kinds = tuple(dict.fromkeys(kind for part in parts for kind in part.kinds))
     order = np.argsort(np.concatenate([part.sample for part in parts]), kind="stable")
     index = [np.array([kinds.index(kind) for kind in part.kinds])[part.kind_index] for part in parts]
-    joined = {
+    joined: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts])[order]
         for name in ("work", "hot", "times", "sample")
     }

@@ -240,7 +240,8 @@ def _weight(part: Rows, most: int) -> Array:
     could = np.flatnonzero(used.any(axis=1))
     used[could[~drawn(len(could), most)]] = False
     counts = np.array([used[:, 0].sum(), (np.isfinite(part.energy_j) & used[:, 1]).sum()])
-    return used * np.sqrt(np.maximum(1.0, LEAST_SAMPLES / np.maximum(counts, 1)))
+    found: Array = used * np.sqrt(np.maximum(1.0, LEAST_SAMPLES / np.maximum(counts, 1)))
+    return found
 
 
 LEAST_SAMPLES = 600
