@@ -17,7 +17,7 @@ from wattir.machine import Row
 from wattir.roofline import kernel_cost
 from wattir.serving_engine import PARTS
 from wattir.tape import TapeBuilder
-from wattir.work import Work, cells_of
+from wattir.work import CELLS, Work, cells_of
 
 ALIKE = 0.8
 """Texts of one kind ask for the same experts: t tokens reach as many as t^0.8 independent ones would.
@@ -25,8 +25,9 @@ ALIKE = 0.8
 Fitted freely on mlenergy_v3_llm it was 0.80 on H100 and 0.85 on B200; at 1 the text rows of architectures left out were
 off by 10.9 and 13.6 % in the median instead of 7.6 and 11.4 % (2026-11-25, before the kernels' learned corrections)."""
 
-M, GROUPS, WEIGHT_BYTES, ACTIVATION_BYTES, STATE_BYTES = 1, 4, 7, 8, 9
-"""Places in `wattir.costmodel.CELLS`."""
+M, GROUPS, WEIGHT_BYTES, ACTIVATION_BYTES, STATE_BYTES, LINK_BYTES = (
+    CELLS.index(name) for name in ("m", "groups", "weight_bytes", "activation_bytes", "state_bytes", "link_bytes")
+)
 
 
 @dataclass(slots=True)
@@ -147,10 +148,10 @@ class Phase:
         values = function(*(sizes[name] for name in self.names))
         found = Demand()
         for place, (part, constants) in enumerate(kernels):
-            *cells, link_bytes, times = values[place * WIDTH : (place + 1) * WIDTH]
+            *cells, times = values[place * WIDTH : (place + 1) * WIDTH]
             if part == "link":
                 found.links += times
-                found.link_bytes += times * link_bytes
+                found.link_bytes += times * cells[LINK_BYTES]
                 continue
             if part == "experts":
                 cells = _alike(cells, self.routing.alike(tokens))
@@ -159,13 +160,13 @@ class Phase:
         return found
 
 
-WIDTH = 13
-"""Cells of a kernel, the bytes it sends, and how often it runs."""
+WIDTH = len(CELLS) + 1
+"""Cells of a kernel, and how often it runs."""
 
 
 def _compiled(names: tuple[str, ...], rows: list[tuple[Work, tuple[float, ...]]]) -> tuple[Any, Any]:
     tape = TapeBuilder(names)
-    handles = [tape.add(size) for work, _ in rows for size in (*cells_of(work), work.link_bytes, work.times)]
+    handles = [tape.add(size) for work, _ in rows for size in (*cells_of(work), work.times)]
     finished, register = tape.finish()
     kernels = tuple((part_of(work), constants) for work, constants in rows)
     return kernels, finished.python([register(handle) for handle in handles])
