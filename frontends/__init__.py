@@ -62,12 +62,12 @@ def lower_name(name: str) -> Graph | None:
 
 
 def _holds_jax(inputs: Any) -> bool:
-    """Whether there is an array of JAX, or a description of one, among nested inputs: a plain function is then its."""
+    """Whether there is an array of JAX or numpy, or a description of one, among nested inputs of a plain function."""
     if isinstance(inputs, (tuple, list)):
         return any(map(_holds_jax, inputs))
     if isinstance(inputs, dict):
         return any(map(_holds_jax, inputs.values()))
-    return type(inputs).__module__.partition(".")[0] in ("jax", "jaxlib")
+    return type(inputs).__module__.partition(".")[0] in ("jax", "jaxlib", "numpy")
 
 
 def _foreign(model: Any) -> Any:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,11 +14,13 @@ jax = pytest.importorskip("jax")
 pytest.importorskip("flax")
 
 import jax.numpy as jnp
+import numpy as np
+from flax import linen, nnx
 from jax import export
 from jax_functions import array, bert, decode, mlp
 from jax_linen import resnet
 from jax_nnx import vit_nnx
-from test_jax import X, bytes_of, flop
+from test_jax import X, bytes_of, flop, kinds
 
 from wattir.dims import evaluate
 from wattir.errors import InputError, SizeError, UnsupportedError
@@ -96,6 +99,75 @@ def test_callable_pytree_keeps_its_parameters() -> None:
 
     assert graph.params == 136
     assert flop(graph) == 2 * 16 * 16 * 8
+
+
+HELD = {"dense": {"kernel": np.ones((16, 8), np.float32), "bias": np.ones(8, np.float32)}}
+
+
+def test_arrays_that_a_function_holds_are_parameters() -> None:
+    inside = jax.tree_util.tree_map(jnp.asarray, HELD)
+
+    def dense(params: Any, x: Any) -> Any:
+        return x @ params["dense"]["kernel"] + params["dense"]["bias"]
+
+    for model in (
+        lambda x: dense(inside, x),
+        lambda x: dense(HELD, x),  # a global
+        jax.jit(lambda x: dense(inside, x)),
+        jax.vmap(functools.partial(dense, inside)),
+        lambda x: dense(inside, x) + jax.jit(dense)(inside, x),  # twice, and still the same
+    ):
+        assert lower_any(model, (X,)).params == 16 * 8 + 8
+
+    names = {op.name for op in lower_any(lambda x: dense(inside, x), (X,)).ops}
+    assert "inside.dense" in names
+
+
+def test_first_container_of_several_arguments_holds_the_parameters() -> None:
+    p = {"w": array(16, 8), "b": array(8)}
+
+    assert lower_any(lambda p, x: x @ p["w"] + p["b"], (p, X)).params == 136
+    assert lower_any(lambda x, params: x["a"] @ params["w"] + params["b"], ({"a": X}, p)).params == 136
+    assert lower_any(lambda batch: batch["x"] @ batch["y"], ({"x": X, "y": X},)).params == 0
+
+
+def test_wrapped_and_training_modules() -> None:
+    linear = nnx.Linear(16, 8, rngs=nnx.Rngs(0))
+
+    class Normed(linen.Module):
+        @linen.compact
+        def __call__(self, x: Any, train: bool = False) -> Any:
+            return linen.BatchNorm(use_running_average=not train)(linen.Dense(8)(x))
+
+    assert flop(lower_any(nnx.jit(linear), (X,))) == 2 * 16 * 16 * 8
+    assert lower_any(lambda x: linear(x), (X,)).params == 136
+    assert lower_any(Normed(), ((X,), {"train": True})).params == 136 + 16
+
+
+def test_equinox_modules() -> None:
+    eqx = pytest.importorskip("equinox")
+    net = eqx.filter_eval_shape(lambda key: eqx.nn.MLP(16, 8, 32, 1, key=key), jax.random.key(0))
+    attention = eqx.nn.MultiheadAttention(4, 64, key=jax.random.key(0))
+    made = eqx.nn.MLP(16, 8, 32, 1, key=jax.random.key(0))
+    params = 16 * 32 + 32 + 32 * 8 + 8
+
+    assert lower_any(net, (array(16),)).params == params
+    assert lower_any(jax.vmap(made), (X,)).params == params
+    assert lower_any(eqx.filter_jit(eqx.filter_vmap(made)), (X,)).params == params
+    assert flop(lower_any(lambda model, x: jax.vmap(model)(x), (net, X))) == 2 * 16 * (16 * 32 + 32 * 8)
+    assert kinds(lower_any(jax.vmap(attention), (array(2, 32, 64),) * 3)).count("attention") == 1
+
+
+def test_haiku_resnet_has_the_published_totals() -> None:
+    hk = pytest.importorskip("haiku")
+    net = hk.transform_with_state(lambda x, train: hk.nets.ResNet50(1000)(x, is_training=train))
+    x = array(1, 224, 224, 3)
+    params, state = jax.eval_shape(lambda key, x: net.init(key, x, True), jax.random.key(0), x)
+
+    graph = lower_any(lambda params, state, x: net.apply(params, state, None, x, False)[0], (params, state, x))
+
+    assert (flop(graph), graph.params) == (8_178_368_512, 25_557_032)
+    assert "res_net50.initial_conv" in {op.name for op in graph.ops}
 
 
 @pytest.fixture

@@ -126,6 +126,29 @@ def test_custom_calls_known_and_unknown(tmp_path: Path) -> None:
     assert any("custom_call:mine has no mapping" in line for line in graph.warnings)
 
 
+CUDNN = (
+    '{"cudnn_fmha_backend_config": {"mask_type": "CAUSAL", "sliding_window_length": 5, "bmm1_dot_dimension_numbers": '
+    '{"lhs_batch_dimensions": ["0", "2"]}}}'
+)
+"""What JAX tells cuDNN, without what no cost depends on: 2 is the axis of the heads."""
+
+
+def test_cudnn_attention_keeps_its_mask_and_window(tmp_path: Path) -> None:
+    config = CUDNN.replace('"', "\\22")
+    body = f"""%r = stablehlo.custom_call @make() : () -> tensor<2x16x4x32xf16>
+    %1:2 = stablehlo.custom_call @__cudnn$fmhaSoftmax(%r, %r, %r) {{backend_config = "{config}"}} : (tensor<2x16x4x32xf16>, tensor<2x16x4x32xf16>, tensor<2x16x4x32xf16>) -> (tensor<2x4x16x32xf16>, tensor<0xui8>)"""
+    (op,) = (op for op in lower_any(text_file(tmp_path, body)).ops if op.kind == "attention")
+
+    assert (op.attrs["heads"], op.attrs["q"], op.attrs["causal"], op.attrs["window"]) == (4, 16, True, 5)
+
+
+def test_lapack_calls_are_known() -> None:
+    program = export.export(jax.jit(lambda x: jnp.linalg.qr(x)[0] + jnp.linalg.eigh(x)[1]), platforms=["cpu"])
+    graph = lower_any(program(array(32, 32)))
+
+    assert "unknown" not in kinds(graph)
+
+
 # ---- huge and damaged files ----------------------------------------------------------------------------------------
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wattir.dims import Dim, Size, ceildiv, maximum
@@ -26,6 +26,26 @@ def varying(program: Program, value: Value, scope: str, times: Size) -> Value:
     return Value(name, value.shape, value.dtype)
 
 
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A `while` of either text. An atom is what stands for a value there: a variable, a literal, a number.
+
+    first       the carried values before the loop
+    tested      their atoms in the condition, whose result is `result`
+    entering    their atoms in the body, which hands on `leaving`
+    define      atom -> the primitive that makes it and its operands, or None
+    known       atom that is not carried -> its number, or None
+    """
+
+    first: Sequence[Value]
+    tested: Sequence[Any]
+    result: Any
+    entering: Sequence[Any]
+    leaving: Sequence[Any]
+    define: Callable[[Any], tuple[str, Sequence[Any]] | None]
+    known: Callable[[Any], Any]
+
+
 TRIPS: dict[str, Callable[[Any, Any, int], Size]] = {
     "lt": lambda start, end, step: ceildiv(end - start, step),
     "le": lambda start, end, step: (end - start) // step + 1,
@@ -33,6 +53,8 @@ TRIPS: dict[str, Callable[[Any, Any, int], Size]] = {
     "ge": lambda start, end, step: (start - end) // -step + 1,
     "ne": lambda start, end, step: ceildiv(end - start, step),
 }
+MIRRORED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "ne": "ne"}
+NEGATED = {"lt": "ge", "le": "gt", "gt": "le", "ge": "lt", "eq": "ne"}
 
 
 def trips_of(test: str, start: Any, end: Any, step: int) -> Size | None:
@@ -42,3 +64,57 @@ def trips_of(test: str, start: Any, end: Any, step: int) -> Size | None:
     if (step > 0) != (test in ("lt", "le", "ne")):
         return None
     return maximum(TRIPS[test](start, end, step), 0)
+
+
+def counted(loop: Loop) -> Size | None:
+    """How often a loop runs that compares a counter; a condition that also looks at data may only end it earlier."""
+    for test, a, b in _comparisons(loop):
+        for name, counter, limit in ((test, a, b), (MIRRORED[test], b, a)):
+            place = _place(loop.tested, counter)
+            step = None if place is None else _step(loop, place)
+            found = (
+                trips_of(name, loop.first[place].data, _limit(loop, limit), step)
+                if place is not None and step
+                else None
+            )
+            if found is not None:
+                return found
+    return None
+
+
+def _comparisons(loop: Loop) -> Iterator[tuple[str, Any, Any]]:
+    """The comparisons that hold as long as the loop runs: the condition's own, or all those that it joins."""
+    stack = [(loop.result, False)]
+    while stack:
+        atom, negated = stack.pop()
+        name, operands = loop.define(atom) or ("", ())
+        if name == ("or" if negated else "and"):
+            stack += [(operand, negated) for operand in reversed(operands)]
+        elif name == "not":
+            stack.append((operands[0], not negated))
+        elif (test := NEGATED.get(name) if negated else name) in TRIPS and len(operands) == 2:
+            yield str(test), operands[0], operands[1]
+
+
+def _place(atoms: Sequence[Any], wanted: Any) -> int | None:
+    return next((place for place, atom in enumerate(atoms) if atom == wanted), None)
+
+
+def _step(loop: Loop, place: int) -> int | None:
+    """By how much the body moves a carried value each time, where that is a number."""
+    name, operands = loop.define(loop.leaving[place]) or ("", ())
+    if name not in ("add", "sub") or len(operands) != 2:
+        return None
+    sides = [_place(loop.entering, operand) == place for operand in operands]
+    if sides[0] == sides[1] or (name == "sub" and sides[1]):
+        return None
+    step = loop.known(operands[sides.index(False)])
+    return (-step if name == "sub" else step) if isinstance(step, int) else None
+
+
+def _limit(loop: Loop, atom: Any) -> Any:
+    """What a counter is compared with, if the loop does not change it."""
+    place = _place(loop.tested, atom)
+    if place is None:
+        return loop.known(atom)
+    return loop.first[place].data if loop.leaving[place] == loop.entering[place] else None

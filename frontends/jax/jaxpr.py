@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +11,12 @@ from jax.extend import core
 
 from wattir.dims import Size
 from wattir.errors import UnsupportedError, WattirError
+from wattir.frontends.jax.held import Identity, identity
 from wattir.frontends.jax.node import RULES, Node, Shape, Value, unknown
 from wattir.frontends.jax.program import Program
+from wattir.frontends.jax.roles import parameter_role
 from wattir.frontends.jax.sizes import dtype_of, shape_of
+from wattir.kinds import FLOATS
 
 MAX_DEPTH = 200  # programs within each other
 CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr", "fwd_jaxpr")
@@ -23,9 +26,10 @@ CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr", "fwd_jaxpr")
 class Walker:
     """One program and the programs inside it; `walker.run` may be called for any of them."""
 
-    def __init__(self, program: Program) -> None:
-        self.program, self.builder = program, program.builder
+    def __init__(self, program: Program, held: Mapping[Identity, str] | None = None) -> None:
+        self.program, self.builder, self.held = program, program.builder, held or {}
         self.depth = 0
+        self._constants: dict[Identity, Value] = {}
         self._scopes: dict[Any, str] = {}
         self._shapes: dict[Any, tuple[Shape, str]] = {}
 
@@ -122,13 +126,19 @@ class Walker:
         return f"{outer}.{path}"
 
     def constant(self, value: Any, scope: str) -> Value:
-        """An array that the program has inside: floats of two axes and more are taken for parameters."""
+        """An array that the program has inside: a parameter by its name, or as a float of two axes and more."""
+        key = identity(value)
+        if key not in self._constants:
+            self._constants[key] = self._constant(value, self.held.get(key, ""), scope)
+        return self._constants[key]
+
+    def _constant(self, value: Any, held: str, scope: str) -> Value:
         shape, dtype = shape_of(jax.numpy.shape(value)), dtype_of(getattr(value, "dtype", type(value).__name__))
         if shape == ():
             return self.program.free(shape, dtype, _number(value))
-        is_weight = len(shape) > 1 and dtype in ("fp64", "fp32", "fp16", "bf16", "int8", "fp8", "int4", "fp4")
-        name = f"{scope}.constant" if scope else "constant"
-        return self.program.given(name, shape, dtype, "weight" if is_weight else "constant")
+        may_be = dtype in FLOATS if "." in held else len(shape) > 1 and dtype in (*FLOATS, "int8", "int4")
+        role = parameter_role(held) if may_be else "constant"
+        return self.program.given(held or (f"{scope}.constant" if scope else "constant"), shape, dtype, role)
 
 
 def _number(value: Any) -> Any:

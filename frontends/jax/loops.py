@@ -9,8 +9,8 @@ from typing import Any
 from jax.extend import core
 
 from wattir.dims import Size
-from wattir.frontends.jax.carry import TRIPS, trips_of, varying
-from wattir.frontends.jax.jaxpr import CONTROL, Walker
+from wattir.frontends.jax.carry import Loop, counted, varying
+from wattir.frontends.jax.jaxpr import CONTROL, Walker, called_program
 from wattir.frontends.jax.node import Value
 from wattir.frontends.jax.program import rough_cost
 from wattir.frontends.jax.sizes import size_of
@@ -76,7 +76,7 @@ def while_loop(walker: Walker, eqn: Any, ins: list[Value], scope: str, times: Si
     of_test, of_body = p["cond_nconsts"], p["body_nconsts"]
     first = ins[of_test + of_body :]
     label = walker.unique(f"{scope}.while" if scope else "while")
-    trips = counted(test.jaxpr, body.jaxpr, of_test, of_body, ins)
+    trips = counted(_as_loop(test.jaxpr, body.jaxpr, ins[: of_test + of_body], of_test, first))
     if trips is None:
         trips = walker.program.trip_count(label)
     carry = enter(walker, body.jaxpr, of_body, first, scope, times)
@@ -87,59 +87,65 @@ def while_loop(walker: Walker, eqn: Any, ins: list[Value], scope: str, times: Si
     return [replace(value, data=None) for value in results]
 
 
-def counted(test: Any, body: Any, of_test: int, of_body: int, ins: Sequence[Value]) -> Size | None:
-    """How often a loop runs that compares a counter; a condition that also looks at data may only end it earlier."""
-    places = {variable: place for place, variable in enumerate(test.invars)}
-    for eqn in _comparisons(test):
-        counter, limit = eqn.invars
-        step_of = _step(body, places.get(counter, -1) - of_test, of_body)
-        if step_of is None:
-            continue
-        start = _known(counter, places, of_test, of_body, ins)
-        end = _known(limit, places, of_test, of_body, ins)
-        found = trips_of(eqn.primitive.name, start, end, step_of)
-        if found is not None:
-            return found
-    return None
+class _Definitions:
+    """Which equation makes a variable of a jaxpr, seen through calls and through what only renames."""
+
+    def __init__(self, *jaxprs: Any) -> None:
+        self.made: dict[Any, Any] = {}
+        self.alias: dict[Any, Any] = {}
+        self._seen: set[int] = set()
+        for jaxpr in jaxprs:
+            self._add(jaxpr)
+
+    def _add(self, jaxpr: Any) -> None:
+        for eqn in jaxpr.eqns:
+            inner = called_program(eqn.params)
+            inner = getattr(inner, "jaxpr", inner)
+            if inner is not None and id(inner) not in self._seen:  # a program called twice has its variables once
+                self._seen.add(id(inner))
+                self.alias.update(zip(inner.invars, eqn.invars, strict=True))
+                self._add(inner)
+                self.alias.update(zip(eqn.outvars, inner.outvars, strict=True))
+            elif eqn.primitive.name in RENAMES:
+                self.alias[eqn.outvars[0]] = eqn.invars[0]
+            else:
+                self.made.update(dict.fromkeys(eqn.outvars, eqn))
+
+    def resolved(self, atom: Any) -> Any:
+        while not isinstance(atom, core.Literal) and atom in self.alias:
+            atom = self.alias[atom]
+        return atom
+
+    def define(self, atom: Any) -> tuple[str, list[Any]] | None:
+        atom = self.resolved(atom)
+        eqn = None if isinstance(atom, core.Literal) else self.made.get(atom)
+        return None if eqn is None else (eqn.primitive.name, [self.resolved(operand) for operand in eqn.invars])
 
 
-def _comparisons(test: Any) -> list[Any]:
-    """The comparisons that the condition's result is, or that all hold in it (joined by `and`)."""
-    made = {variable: eqn for eqn in test.eqns for variable in eqn.outvars}
-    found, stack = [], [test.outvars[0]]
-    while stack:
-        eqn = None if isinstance(stack[-1], core.Literal) else made.get(stack[-1])
-        stack.pop()
-        if eqn is None:
-            continue
-        if eqn.primitive.name == "and":
-            stack += eqn.invars
-        elif eqn.primitive.name in TRIPS:
-            found.append(eqn)
-    return found
+RENAMES = frozenset({"convert_element_type", "reshape", "squeeze", "broadcast_in_dim", "copy", "stop_gradient"})
 
 
-def _step(body: Any, place: int, of_body: int) -> int | None:
-    """By how much the body moves carried value `place` each time, where that is a number."""
-    if not 0 <= place < len(body.outvars):
+def _as_loop(test: Any, body: Any, consts: Sequence[Value], of_test: int, first: Sequence[Value]) -> Loop:
+    """`consts`: what the condition reads, then what the body reads."""
+    definitions = _Definitions(test, body)
+    of_body = len(consts) - of_test
+    held = dict(zip((*test.invars[:of_test], *body.invars[:of_body]), consts, strict=True))
+
+    def known(atom: Any) -> Any:
+        if isinstance(atom, core.Literal):
+            return _whole(atom.val)
+        return held[atom].data if atom in held else None
+
+    leaving = [definitions.resolved(atom) for atom in body.outvars]
+    tested, entering = test.invars[of_test:], body.invars[of_body:]
+    return Loop(first, tested, test.outvars[0], entering, leaving, definitions.define, known)
+
+
+def _whole(value: Any) -> int | None:
+    try:
+        return int(value) if int(value) == value else None
+    except (TypeError, ValueError, OverflowError):
         return None
-    counter, out = body.invars[of_body + place], body.outvars[place]
-    eqn = next((eqn for eqn in body.eqns if out in eqn.outvars), None)
-    if eqn is None or eqn.primitive.name not in ("add", "sub") or len(eqn.invars) != 2:
-        return None
-    literals = [atom.val for atom in eqn.invars if isinstance(atom, core.Literal)]
-    if len(literals) != 1 or not any(atom is counter for atom in eqn.invars):
-        return None
-    return int(literals[0]) * (-1 if eqn.primitive.name == "sub" else 1)
-
-
-def _known(atom: Any, places: dict[Any, int], of_test: int, of_body: int, ins: Sequence[Value]) -> Any:
-    if isinstance(atom, core.Literal):
-        return int(atom.val)
-    place = places.get(atom)
-    if place is None:
-        return None
-    return ins[place if place < of_test else place + of_body].data
 
 
 def cond(walker: Walker, eqn: Any, ins: list[Value], scope: str, times: Size) -> list[Value]:
@@ -165,4 +171,12 @@ def cond(walker: Walker, eqn: Any, ins: list[Value], scope: str, times: Size) ->
     return [replace(v, data=None) for v in results]
 
 
-CONTROL.update({"scan": scan, "while": while_loop, "cond": cond})
+def custom_linear_solve(walker: Walker, eqn: Any, ins: list[Value], scope: str, times: Size) -> list[Value]:
+    """The program that solves, on its own constants and the right-hand sides."""
+    lengths, jaxprs = eqn.params["const_lengths"], eqn.params["jaxprs"]
+    before, constants = lengths.matvec + lengths.vecmat, lengths.solve
+    given = [*ins[before : before + constants], *ins[before + constants + lengths.transpose_solve :]]
+    return walker.closed(jaxprs.solve, given, scope, times)[: len(eqn.outvars)]
+
+
+CONTROL.update({"scan": scan, "while": while_loop, "cond": cond, "custom_linear_solve": custom_linear_solve})

@@ -24,7 +24,7 @@ def lower_model(model: Any, inputs: Any, name: str | None, trip_counts: Mapping[
 def lower_traced(traced: Traced, name: str | None = None, trip_counts: Mapping[str, Size] | None = None) -> Graph:
     """The Graph of a jaxpr whose arguments are the leaves."""
     program = Program(name or traced.name, trip_counts)
-    walker = Walker(program)
+    walker = Walker(program, traced.held)
     declared = [walker.declared(variable.aval) for variable in traced.jaxpr.jaxpr.invars]
     args = [program.given(leaf.name, *d, leaf.role) for leaf, d in zip(traced.leaves, declared, strict=True)]
     outputs = walker.closed(traced.jaxpr, args, "", 1)

@@ -20,6 +20,7 @@ import sys
 from typing import Any
 
 FEW = 64
+LONG = 4096  # characters
 BYTECODE = b"ML\xefR"
 MARK = b"\xa5"
 """All bytes of a constant whose content `wattir.frontends.jax.light_bytecode` left out."""
@@ -166,7 +167,13 @@ class Reader:
 
     def _attributes(self, attributes: Any) -> dict[str, Any]:
         named = ((attributes[i].name, attributes[i].attr) for i in range(len(attributes)))
-        return {name: self._attribute(value) for name, value in named if name != "backend_config"}
+        return {
+            name: self._attribute(value) for name, value in named if name != "backend_config" or self._is_short(value)
+        }
+
+    def _is_short(self, value: Any) -> bool:
+        """What a library's kernel is told, not the kernel itself, which some calls carry."""
+        return isinstance(value, self.ir.StringAttr) and len(value.value) <= LONG
 
     def _attribute(self, value: Any) -> Any:
         ir = self.ir

@@ -100,7 +100,7 @@ class Node:
             return
         made = [self._made(index, role) for index in indices]
         read = used if kind in CONTRACTIONS else [v for v in used if not v.free]
-        names = tuple(dict.fromkeys(v.name for v in read))
+        names = tuple(v.name for v in read)
         self.builder.ops.append(
             Op(kind, names, tuple(made), name or self.unique_label(), self.source, attrs, self.times)
         )

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-PARAMETERS = re.compile(r"(.*_)?(params?|parameters|weights|variables|model|state_dict)$", re.IGNORECASE)
+PARAMETERS = re.compile(
+    r"(.*_)?(params?|parameters|weights?|variables|model|state_dict|theta|kernel)$|w$", re.IGNORECASE
+)
 CACHE = re.compile(r"cache|past|kv_state", re.IGNORECASE)
-STATISTICS = re.compile(r"batch_stats|moving_mean|moving_var|running_(mean|var)|seed_generator|rng", re.IGNORECASE)
+STATISTICS = re.compile(r"batch_stats|moving_mean|moving_var|running_(mean|var)|(mean|var)_ema", re.IGNORECASE)
+NOT_TRAINED = re.compile(rf"{STATISTICS.pattern}|seed_generator|rng|(^|\.)(mean|var|variance)$", re.IGNORECASE)
+
+
+def parameters_among(arguments: Mapping[str, bool]) -> frozenset[str]:
+    """Which arguments are parameters: by their names, else the first of several if it is a container of floats.
+
+    `arguments`: name -> whether it is such a container.
+    """
+    named = frozenset(name for name in arguments if PARAMETERS.match(name))
+    first, is_container = next(iter(arguments.items()), ("", False))
+    return named or (frozenset({first}) if is_container and len(arguments) > 1 else frozenset())
 
 
 def input_role(name: str) -> str:
-    """`state` for caches, else `input`."""
-    return "state" if CACHE.search(name) else "input"
+    """`state` for caches, `constant` for running statistics, else `input`."""
+    return "state" if CACHE.search(name) else ("constant" if STATISTICS.search(name) else "input")
 
 
 def parameter_role(name: str) -> str:
     """`constant` for statistics and seeds, `state` for caches, else `weight`."""
-    return "constant" if STATISTICS.search(name) else ("state" if CACHE.search(name) else "weight")
-
-
-def argument_role(path: str) -> str:
-    """The role of a leaf by its path, whose first word is the argument's name; ``.value`` ends an NNX variable's."""
-    is_parameter = path.endswith(".value") or PARAMETERS.match(path.partition(".")[0])
-    return parameter_role(path) if is_parameter else input_role(path)
+    return "constant" if NOT_TRAINED.search(name) else ("state" if CACHE.search(name) else "weight")

@@ -18,11 +18,12 @@ from wattir.frontends.jax.batch import batch_of
 from wattir.frontends.jax.light import light_copy
 from wattir.frontends.jax.node import Shape, Value
 from wattir.frontends.jax.program import Program
-from wattir.frontends.jax.roles import argument_role
+from wattir.frontends.jax.roles import input_role, parameter_role, parameters_among
 from wattir.frontends.jax.sizes import dim_from_text
 from wattir.frontends.jax.stablehlo_ops import dtype_of
 from wattir.frontends.jax.stablehlo_walk import Interpreter
 from wattir.ir import Graph
+from wattir.kinds import FLOATS
 
 READING_S = 600
 WRAPPED = "_wrapped_jax_export_main"
@@ -92,6 +93,7 @@ def _lower(found: dict[str, Any], path: str, name: str, inputs: Any, trip_counts
 def _run(program: Program, interpreter: Interpreter, found: dict[str, Any], given: dict[str, Any]) -> Graph:
     function, places = _entry(found)
     named = _named_axes(found)
+    parameters = _parameters(function)
     args: list[Value] = []
     shapes: list[Shape] = []
     for place, (label, (shape, element), attrs) in enumerate(function["args"]):
@@ -103,7 +105,7 @@ def _run(program: Program, interpreter: Interpreter, found: dict[str, Any], give
             continue
         title = argument_name(label) or f"arg{outer}"
         sizes = _open_sizes(shape, title, outer, found.get("avals"), named, given)
-        role = argument_role(title) if label else _role_by_use(function, place, element, shape)
+        role = _role(title, parameters) if label else _role_by_use(function, place, element, shape)
         args.append(program.given(title, sizes, dtype_of(element), role))
         if role in ("input", "state"):
             shapes.append(sizes)
@@ -131,6 +133,22 @@ def _check_given(program: Program, given: dict[str, Any]) -> None:
 def argument_name(label: str) -> str:
     """``params['layers'][0].kernel`` as ``params.layers.0.kernel``."""
     return re.sub(r"\[['\"]?([^'\"\]]*)['\"]?\]", r".\1", label).strip(".")
+
+
+def _parameters(function: dict[str, Any]) -> frozenset[str]:
+    """The arguments of the program that was exported that are parameters, by their names."""
+    containers: dict[str, bool] = {}
+    for label, (_, element), attrs in function["args"]:
+        root, dot, _ = argument_name(label).partition(".")
+        if root and "jax.global_constant" not in attrs:
+            containers[root] = containers.get(root, False) or (bool(dot) and dtype_of(element) in FLOATS)
+    return parameters_among(containers)
+
+
+def _role(title: str, parameters: frozenset[str]) -> str:
+    """The role of a leaf by its path; ``.value`` ends an NNX variable's."""
+    is_parameter = title.endswith(".value") or title.partition(".")[0] in parameters
+    return parameter_role(title) if is_parameter else input_role(title)
 
 
 def _entry(found: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:

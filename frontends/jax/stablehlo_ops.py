@@ -55,6 +55,13 @@ TARGETS = {
     "stablehlo.dynamic_approx_top_k": "top_k",
 }  # fmt: skip
 """Target of a custom call -> primitive."""
+LAPACK = {
+    "potrf": "cholesky", "getrf": "lu", "geqrf": "geqrf", "orgqr": "householder_product",
+    "ungqr": "householder_product", "syevd": "eigh", "heevd": "eigh", "gesdd": "svd", "gesvd": "svd", "gesvdj": "svd",
+    "geev": "eig", "gees": "schur", "gehrd": "hessenberg", "trsm": "triangular_solve",
+}  # fmt: skip
+_LAPACK_TARGET = re.compile(r"(?:lapack_[sdcz]|cusolver_|hipsolver_)(\w+?)(?:_ffi)?")
+"""``lapack_sgetrf_ffi``, ``cusolver_getrf_ffi``: routine -> primitive."""
 
 Translated = tuple[str, dict[str, Any], list[int] | None]
 """A primitive, its parameters, and which operands it takes in which order (None: all)."""
@@ -187,15 +194,26 @@ def _collective(primitive: str) -> Callable[..., Translated]:
     return translated
 
 
+def _batch_or_heads(config: str) -> int:
+    """1 where heads come before positions in the operands: the batch axes of the first product say so."""
+    found = re.search(r'"lhs_batch_dimensions": *\["0", *"(\d)"', config)
+    return int(found is not None and found[1] == "1")
+
+
 def _custom(attrs: dict[str, Any], *_: Any) -> Translated:
     target = str(attrs.get("call_target_name", ""))
     if target in SAME_TARGETS:
         return "copy", {}, None
     if target.startswith("__cudnn$fmha"):
-        mask = "CAUSAL" if "causal" in str(attrs).lower() else ""
-        return "dot_product_attention_fwd", {"layout": 0, "mask_type": mask}, None
+        config = str(attrs.get("backend_config", ""))
+        mask, window = (re.search(rf'"{key}": *"?(\w+)', config) for key in ("mask_type", "sliding_window_length"))
+        params = {"mask_type": mask and mask[1], "sliding_window_length": window and window[1]}
+        return "dot_product_attention_fwd", {"layout": _batch_or_heads(config), **params}, None
     if target in TARGETS:
         return TARGETS[target], {}, None
+    routine = _LAPACK_TARGET.fullmatch(target)
+    if routine is not None and routine[1] in LAPACK:
+        return LAPACK[routine[1]], {}, None
     return "custom_call", {"call_target_name": target}, None
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from wattir.dims import Size
 from wattir.errors import UnsupportedError, WattirError
-from wattir.frontends.jax.carry import TRIPS, trips_of, varying
+from wattir.frontends.jax.carry import Loop, counted, varying
 from wattir.frontends.jax.node import RULES, Node, Shape, Value, unknown
 from wattir.frontends.jax.program import Program, rough_cost
-from wattir.frontends.jax.stablehlo_ops import COMPARED, dtype_of, translate
+from wattir.frontends.jax.stablehlo_ops import dtype_of, translate
 from wattir.frontends.jax.stablehlo_shapes import infer
 
 MAX_DEPTH = 200
@@ -155,7 +155,7 @@ def _while(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> list
     test, body = op[5]
     first = [env[operand] for operand in op[1]]
     label = walk.unique(f"{scope}.while" if scope else "while")
-    trips = counted(test, body, first, env)
+    trips = counted(_as_loop(test, body, first, env))
     if trips is None:
         trips = walk.program.trip_count(label)
     if trips == 0:
@@ -170,53 +170,29 @@ def _while(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> list
     return [replace(value, data=None) for value in walk.region(body, carry, env, scope, inner)]
 
 
-def counted(test: dict[str, Any], body: dict[str, Any], first: list[Value], env: Env) -> Size | None:
-    """How often a loop runs that compares a counter with a bound that is known before it."""
+def _as_loop(test: dict[str, Any], body: dict[str, Any], first: list[Value], env: Env) -> Loop:
     made = {result: op for op in (*test["body"], *body["body"]) for result in op[2]}
-    start = {argument: first[place].data for place, argument in enumerate(test["args"])}
-    for op in _comparisons(test, made):
-        direction = next((word for word in COMPARED if word in str(op[4].get("comparison_direction"))), "EQ")
-        counter, limit = op[1]
-        step = _step(body, test["args"].index(counter), made, env) if counter in test["args"] else None
-        name = COMPARED[direction]
-        if step is None or name not in TRIPS:
-            continue
-        found = trips_of(name, start.get(counter), _known(limit, start, made, env), step)
-        if found is not None:
-            return found
-    return None
 
+    def resolved(operand: int) -> int:
+        while (op := made.get(operand)) is not None and op[0].endswith((".convert", ".reshape")):
+            operand = op[1][0]
+        return operand
 
-def _comparisons(test: dict[str, Any], made: dict[int, Op]) -> list[Op]:
-    found, stack = [], list(test["body"][-1][1]) if test["body"] else []
-    while stack:
-        op = made.get(stack.pop())
-        if op is not None and op[0].endswith(".and"):
-            stack += op[1]
-        elif op is not None and op[0].endswith(".compare"):
-            found.append(op)
-    return found
+    def define(operand: int) -> tuple[str, list[int]] | None:
+        op = made.get(resolved(operand))
+        if op is None:
+            return None
+        name, _, _ = translate(op[0], op[4], len(op[1]), op[5], op[3])
+        return name, [resolved(item) for item in op[1]]
 
+    def known(operand: int) -> Any:
+        op = made.get(operand)
+        if op is not None:
+            return op[4].get("value") if op[0].endswith(".constant") else None
+        return env[operand].data if operand in env else None
 
-def _known(operand: int, start: dict[int, Any], made: dict[int, Op], env: Env) -> Any:
-    if operand in start:
-        return start[operand]
-    op = made.get(operand)
-    if op is not None:
-        return op[4].get("value") if op[0].endswith(".constant") else None
-    return env[operand].data if operand in env else None
-
-
-def _step(body: dict[str, Any], place: int, made: dict[int, Op], env: Env) -> int | None:
-    out, counter = body["body"][-1][1][place], body["args"][place]
-    op = made.get(out)
-    if op is None or not op[0].endswith((".add", ".subtract")) or counter not in op[1]:
-        return None
-    other = next((operand for operand in op[1] if operand != counter), counter)
-    step = _known(other, {}, made, env)
-    if not isinstance(step, int):
-        return None
-    return -step if op[0].endswith(".subtract") else step
+    result, leaving = (part["body"][-1][1] if part["body"] else [] for part in (test, body))
+    return Loop(first, test["args"], result[0], body["args"], list(map(resolved, leaving)), define, known)
 
 
 def _case(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> list[Value]:

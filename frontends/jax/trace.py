@@ -4,20 +4,25 @@
 every variable but running statistics and seeds; a pytree that can be called (Equinox): its arrays. For a plain function
 the arguments named ``params``, ``weights``, ``variables`` or ``model`` (also ``*_params``, ``*_weights``), with any
 collection ``batch_stats`` in them as constants. Leaves under a name with ``cache`` or ``past`` are state; all others
-are inputs. Floats of two axes and more that a function closes over are weights.
+are inputs. Where no argument is named so, the first one is taken for the parameters if it is a container of floats and
+others follow it. Of the arrays that a function closes over, a module's or a container's have the roles they would have
+as arguments; of single arrays, floats of two axes and more are weights.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 
 from wattir.errors import InputError, UnsupportedError, WattirError
-from wattir.frontends.jax.roles import CACHE, PARAMETERS, input_role, parameter_role
+from wattir.frontends.jax.held import Identity, held_arrays, path_text
+from wattir.frontends.jax.roles import CACHE, input_role, parameter_role, parameters_among
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +36,12 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """The program, its arguments in order, and the name of the whole."""
+    """The program, its arguments in order, the name of the whole, and names of the arrays that it holds."""
 
     jaxpr: Any
     leaves: tuple[Leaf, ...]
     name: str
+    held: Mapping[Identity, str] = field(default_factory=dict)
 
 
 def trace(model: Any, inputs: Any) -> Traced:
@@ -43,7 +49,8 @@ def trace(model: Any, inputs: Any) -> Traced:
     args, kwargs = _arguments(inputs)
     function, leaves, name = _opened(model, args, kwargs)
     try:
-        jaxpr = jax.make_jaxpr(function)(*(leaf.aval for leaf in leaves))
+        with _as_with_cudnn():
+            jaxpr = jax.make_jaxpr(function)(*(leaf.aval for leaf in leaves))
     except WattirError:
         raise
     except Exception as error:
@@ -52,7 +59,22 @@ def trace(model: Any, inputs: Any) -> Traced:
         raise UnsupportedError(
             f"{name}: {found}; expected a function that jax.make_jaxpr takes, and its inputs"
         ) from error
-    return Traced(jaxpr, tuple(leaves), name)
+    return Traced(jaxpr, tuple(leaves), name, held_arrays(model))
+
+
+@contextmanager
+def _as_with_cudnn() -> Iterator[None]:
+    """JAX asks this machine for cuDNN before it traces a call of cuDNN's attention; nothing will run here."""
+    module = sys.modules.get("jax._src.cudnn.fused_attention_stablehlo")
+    answers = {"check_cudnn_version": lambda: 99999, "check_compute_capability": lambda *_: True}
+    asked = {name: getattr(module, name) for name in answers if hasattr(module, name)}
+    for name in asked:
+        setattr(module, name, answers[name])
+    try:
+        yield
+    finally:
+        for name, function in asked.items():
+            setattr(module, name, function)
 
 
 def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -72,13 +94,12 @@ Opened = tuple[Callable[..., Any], list[Leaf], str]
 
 def _opened(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
     """A function of flat arrays, and those arrays."""
-    modules = {cls.__module__ for cls in type(model).__mro__}
-    packages = {module.partition(".")[0] for module in modules}
+    modules = {cls.__module__ for cls in type(model).__mro__ if cls.__name__ in ("Module", "KerasLayer", "Layer")}
     if any(module.startswith("flax.nnx") for module in modules):
         return _nnx(model, args, kwargs)
     if any(module.startswith("flax.linen") for module in modules):
         return _linen(model, args, kwargs)
-    if "keras" in packages:
+    if any(module.startswith("keras.") for module in modules):
         return _keras(model, args, kwargs)
     if not callable(model):
         raise InputError(f"{type(model).__name__}: not callable; expected a JAX function or a module")
@@ -108,13 +129,6 @@ def abstract(leaf: Any) -> Any:
     return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else _struct(leaf.shape, leaf.dtype)
 
 
-def _path(path: Any, prefix: str = "") -> str:
-    if path and getattr(path[-1], "name", "") == "value":  # the array inside an NNX variable
-        path = path[:-1]
-    words = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path]
-    return ".".join(word for word in (prefix, *words) if word)
-
-
 class _Flat:
     """Pytrees as a list of their arrays, and back; leaves that are no arrays stay as they are."""
 
@@ -128,7 +142,7 @@ class _Flat:
         for path, leaf in found:
             places.append(len(self.leaves) if _is_array(leaf) else None)
             if _is_array(leaf):
-                name = _path(path, prefix) or "x"
+                name = path_text(path, prefix) or "x"
                 self.leaves.append(Leaf(name, role(name), abstract(leaf)))
         static = [leaf for _, leaf in found]
 
@@ -162,21 +176,26 @@ def _parameter_names(function: Any) -> list[str]:
 
 def _function(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
     flat, names = _Flat(), _parameter_names(model)
-    roles = [parameter_role if PARAMETERS.match(name) else input_role for name in names]
-    positional = [
-        flat.add(arg, roles[i] if i < len(roles) else input_role, names[i] if i < len(names) else f"x{i}")
-        for i, arg in enumerate(args)
-    ]
-    named = {
-        key: flat.add(value, parameter_role if PARAMETERS.match(key) else input_role, key)
-        for key, value in kwargs.items()
+    given = {**{names[i] if i < len(names) else f"x{i}": arg for i, arg in enumerate(args)}, **kwargs}
+    parameters = parameters_among({name: _is_container(value) for name, value in given.items()})
+    added = {
+        name: flat.add(value, parameter_role if name in parameters else input_role, name)
+        for name, value in given.items()
     }
+    positional, named = list(added.values())[: len(args)], {key: added[key] for key in kwargs}
 
     def run(*arrays: Any) -> Any:
         given = list(arrays)
         return model(*(make(given) for make in positional), **{key: make(given) for key, make in named.items()})
 
     return run, flat.leaves, str(getattr(model, "__name__", type(model).__name__)).strip("<>")
+
+
+def _is_container(value: Any) -> bool:
+    """Whether a value holds arrays of floats, and is none itself."""
+    leaves = jax.tree_util.tree_leaves(value)
+    floats = (leaf for leaf in leaves if _is_array(leaf) and jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact))
+    return value is not next(iter(leaves), None) and any(True for _ in floats)
 
 
 def _callable_pytree(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
@@ -229,7 +248,7 @@ def _linen(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
     flat = _Flat()
     rebuild = flat.add(variables, _collection_role)
     again = _add_inputs(flat, args, kwargs, _parameter_names(type(model).__call__))
-    mutable = [name for name in variables if CACHE.search(name)] or False
+    mutable = [name for name in variables if name not in ("params", "intermediates")] or False
 
     def run(*arrays: Any) -> Any:
         given = list(arrays)

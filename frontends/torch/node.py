@@ -147,7 +147,7 @@ class Node:
         if not made:
             return
         every = self.times if times is None else self.times * times
-        names = tuple(dict.fromkeys(v.name for v in used))
+        names = tuple(v.name for v in used)
         outs_names = tuple(v.name for v in made)
         self.builder.op(kind, names, outs_names, name=self.label, source=self.source, times=every, **attrs)
 

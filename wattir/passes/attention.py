@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from wattir.dims import Size, exact_div, product
@@ -106,7 +107,7 @@ def _fused(graph: Graph, match: _Match) -> Op:
     inner = {name for op in match.chain for name in op.outs} | set(match.scores.outs) | set(match.softmax.outs)
     extra = [name for op in match.chain for name in op.ins if name not in inner]
     return Op(
-        "attention", tuple(dict.fromkeys((q, key, value, *extra))), match.mix.outs,
+        "attention", (q, key, value, *_others(extra, q, key, value)), match.mix.outs,
         match.softmax.name, f"{match.scores.source}+{match.softmax.source}+{match.mix.source}",
         {
             "batch": batch, "heads": heads, "kv_heads": kv_heads, "q": a["m"] // shared, "kv": a["n"], "d": a["k"],
@@ -114,6 +115,11 @@ def _fused(graph: Graph, match: _Match) -> Op:
         },
         match.mix.times,
     )  # fmt: skip
+
+
+def _others(names: Iterable[str], *operands: str) -> tuple[str, ...]:
+    """Each once, and none that is an operand: masks, biases."""
+    return tuple(name for name in dict.fromkeys(names) if name not in operands)
 
 
 def _heads(graph: Graph, match: _Match) -> tuple[Size, Size, Size]:
@@ -156,7 +162,7 @@ def _with_own_heads(graph: Graph, op: Op) -> Op:
     fewer = _kv_heads(graph, key, k, a["kv_heads"])
     if fewer == a["kv_heads"] or fewer != _kv_heads(graph, value, v, a["kv_heads"]):
         return op
-    return replace(op, ins=tuple(dict.fromkeys((q, key, value, *rest))), attrs={**a, "kv_heads": fewer})
+    return replace(op, ins=(q, key, value, *_others(rest, q, key, value)), attrs={**a, "kv_heads": fewer})
 
 
 def _before_expansion(graph: Graph, name: str) -> str:
