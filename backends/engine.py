@@ -1,4 +1,4 @@
-"""The numba engine: the very functions of `wattir.roofline`, compiled, over rows and over blocks of candidates."""
+"""The numba engine: the very functions of `wattir.roofline` and `wattir.totals`, compiled, over points in blocks."""
 
 from __future__ import annotations
 
@@ -10,23 +10,27 @@ import numpy as np
 from numba import njit, prange
 from numba.extending import register_jitable
 
-from wattir import roofline
+from wattir import interval, roofline
+from wattir import totals as totals_module
 from wattir.dims import CHANCE
 from wattir.machine import ROW_CONSTANTS
 from wattir.roofline import kernel_cost
+from wattir.totals import SUMS
 from wattir.work import CELLS
 
-PARTS = tuple(part for part in vars(roofline).values() if getattr(part, "__module__", "") == roofline.__name__)
-"""The plain functions of the formula; registered so that compiled code may call them as they are."""
+FORMULAS = (roofline, interval, totals_module)
 
-for _part in PARTS:
-    register_jitable(_part)
+for _module in FORMULAS:
+    for _part in vars(_module).values():
+        if getattr(_part, "__module__", "") == _module.__name__ and not isinstance(_part, type):
+            register_jitable(_part)  # compiled code may call the plain functions as they are
 
 LANES = 64
-"""Candidates that go through a tape together: their registers stay in the first-level cache."""
+"""Points that go through a tape together: their registers stay in the first-level cache."""
 
-SUMS = 5
-"""energy, time, spread of the energy, energy of modelled kernels, energy of unknown ops."""
+LAUNCHES = CELLS.index("launches")
+MAX_DIM = 2.0**40
+EXACT = 2.0**53
 
 
 def _row_cost() -> Any:
@@ -44,7 +48,7 @@ row_cost = njit(inline="always")(_row_cost())
 arrays."""
 
 
-@njit
+@njit(error_model="numpy")
 def _step(op: int, a: Any, b: Any, out: Any) -> None:
     """One step of a tape over a block; the numbers are those of `wattir.tape`."""
     for lane in range(out.shape[0]):
@@ -64,58 +68,85 @@ def _step(op: int, a: Any, b: Any, out: Any) -> None:
             out[lane] = math.floor(CHANCE * (1.0 - a[lane] / CHANCE) ** b[lane] + 0.5)
 
 
-@njit
+@njit(error_model="numpy")
+def _refuse(w: Any, checked: Any, sums: Any) -> None:
+    """NaN joules for points whose formulas leave what a double counts exactly, or whose sizes leave 0 to 2^40."""
+    for lane in range(sums.shape[0]):
+        for register in range(w.shape[0]):
+            if not abs(w[register, lane]) <= EXACT:
+                sums[lane, 0] = np.nan
+        for register in checked:
+            if not 0.0 <= w[register, lane] <= MAX_DIM:
+                sums[lane, 0] = np.nan
+
+
+@njit(error_model="numpy")
 def _row(
-    w: Any, cells: Any, constants: Any, trees: Any, r: int, times: Any, spread: float, origin: float, sums: Any
+    w: Any,
+    cells: Any,
+    constants: Any,
+    trees: Any,
+    r: int,
+    times: Any,
+    spread: float,
+    widening: float,
+    host_op_s: float,
+    sums: Any,
 ) -> None:
     """Adds the cost of kernel r to the sums of a block. w: registers [registers, lanes]."""
     values = np.empty((1, cells.shape[1]))
-    for lane in range(sums.shape[1]):
+    for lane in range(sums.shape[0]):
+        count = w[times, lane]
+        if count == 0.0 or sums[lane, 0] != sums[lane, 0]:
+            continue
         for place in range(cells.shape[1]):
             values[0, place] = w[cells[r, place], lane]
         found = row_cost(values, 0, constants, r, trees)
-        joules = found[1] * w[times, lane]
-        sums[0, lane] += joules
-        sums[1, lane] += found[0] * w[times, lane]
-        sums[2, lane] += found[1] * joules * spread
-        if origin == 1.0:
-            sums[3, lane] += joules
-        if origin == 2.0:
-            sums[4, lane] += joules
+        joules = found[1] * count
+        sums[lane, 0] += joules
+        sums[lane, 1] += found[0] * count
+        sums[lane, 2] += found[1] * joules * spread
+        sums[lane, 3] += joules * widening
+        sums[lane, 4] += values[0, LAUNCHES] * count * host_op_s
 
 
 def _make_run(stamp: int) -> Any:
-    @njit(parallel=True, cache=True)
+    @njit(parallel=True, cache=True, error_model="numpy")
     def run(
-        sizes: Any, numbers: Any, steps: Any, cells: Any, times: Any, constants: Any, trees: Any, spreads: Any,
-        origins: Any,
+        sizes: Any, numbers: Any, steps: Any, checked: Any, cells: Any, times: Any, constants: Any, spreads: Any,
+        widening: Any, trees: Any, host_op_s: float,
     ) -> Any:  # fmt: skip
         _ = stamp  # in numba's cache key: code compiled from older formulas is not used again
-        count = sizes.shape[1]
-        sums = np.zeros((SUMS, count))
+        free, fixed, count = sizes.shape[0], numbers.shape[0], sizes.shape[1]
+        sums = np.zeros((count, len(SUMS)))
         for block in prange((count + LANES - 1) // LANES):
             start = block * LANES
             width = min(LANES, count - start)
-            w = np.empty((sizes.shape[0] + numbers.shape[0] + steps.shape[0], width))
-            w[: sizes.shape[0]] = sizes[:, start : start + width]
-            for i in range(numbers.shape[0]):
-                w[sizes.shape[0] + i] = numbers[i]
+            w = np.empty((free + fixed + steps.shape[0], width))
+            w[:free] = sizes[:, start : start + width]
+            for i in range(fixed):
+                w[free + i] = numbers[i]
             for i in range(steps.shape[0]):
-                target = sizes.shape[0] + numbers.shape[0] + i
-                _step(steps[i, 0], w[steps[i, 1]], w[steps[i, 2]], w[target])
+                _step(steps[i, 0], w[steps[i, 1]], w[steps[i, 2]], w[free + fixed + i])
+            found = sums[start : start + width]
+            _refuse(w, checked, found)
             for r in range(cells.shape[0]):
-                part = sums[:, start : start + width]
-                _row(w, cells, constants, trees, r, times[r], spreads[r], origins[r], part)
+                _row(w, cells, constants, trees, r, times[r], spreads[r], widening[r], host_op_s, found)
         return sums
 
     return run
 
 
-def _source_stamp() -> int:
+def source_stamp() -> int:
     """A checksum of the text of the formulas and of what they take."""
-    with open(roofline.__file__, "rb") as file:
-        return zlib.crc32(file.read() + repr((CELLS, ROW_CONSTANTS)).encode())
+    text = repr((CELLS, ROW_CONSTANTS, SUMS)).encode()
+    for module in FORMULAS:
+        assert module.__file__
+        with open(module.__file__, "rb") as file:
+            text += file.read()
+    return zlib.crc32(text)
 
 
-run_blocks = _make_run(_source_stamp())
-"""Sums [5, candidates] over all kernels, from sizes [names, candidates] and a tape as arrays; on all cores."""
+run_points = _make_run(source_stamp())
+"""`wattir.totals.SUMS` over all kernels [points, sums] from sizes [names, points] and a program as arrays; on all
+cores. NaN joules where a point is refused."""

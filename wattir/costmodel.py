@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,17 +12,22 @@ from wattir.costs import tabulate
 from wattir.device import Device
 from wattir.dims import Size, bounds, evaluate, maximum
 from wattir.errors import SizeError, suggestion
-from wattir.graph_check import check_graph, check_sizes
-from wattir.interval import half_width
+from wattir.graph_check import check_graph, check_sizes, formula_dims
+from wattir.interval import widening
 from wattir.ir import Graph
 from wattir.machine import Row, assembled, row_of
 from wattir.passes import lower_to_kernels
 from wattir.passes.precision import with_precision
+from wattir.program import Kernel, Program, program_of, programs_by_names
 from wattir.roofline import kernel_cost
-from wattir.tape import Tape, TapeBuilder
+from wattir.totals import totals
 from wattir.work import CELLS, Work, cells_of
 
 MAX_SIZE = 2**40
+EXACT = 2**53
+"""The largest whole number up to which a double holds every one: batches count in doubles."""
+
+LAUNCHES = CELLS.index("launches")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +38,6 @@ class Answer:
     energy_low_j: Any
     energy_high_j: Any
     time_s: Any
-
-
-@dataclass(frozen=True, slots=True)
-class KernelRow:
-    """One distinct kernel: registers of its cells and of how often it runs, its machine's constants, and what it adds
-    to the `spread` of a total per squared joule (`wattir.interval.half_width`)."""
-
-    cells: tuple[int, ...]
-    times: int
-    constants: tuple[float, ...]
-    spread: float
 
 
 @dataclass(frozen=True)
@@ -91,7 +84,10 @@ class CostModel:
             give = " ".join(f"--set {name}=VALUE" for name in missing)
             raise SizeError(f"{self.graph.name}: no value for size {', '.join(missing)}; give it with {give}")
         whole = {name: int(value) for name, value in bound.items()}
-        check_sizes(self.graph, whole)
+        try:
+            check_sizes(self.graph, whole)
+        except ZeroDivisionError:
+            raise SizeError(f"{self.graph.name}: a formula divides by zero at {whole}; give other sizes") from None
         return whole
 
     def _expected(self) -> str:
@@ -110,26 +106,28 @@ class CostModel:
         return make_report(self, self.bind(sizes))
 
     @cached_property
-    def program(self) -> tuple[Tape, tuple[KernelRow, ...], tuple[float, ...]]:
-        """The tape, the distinct kernels, and the share of each that was measured, modelled or unknown (0, 1, 2)."""
-        tape = TapeBuilder(tuple(self.sizes))
-        rows: dict[tuple[Any, ...], Size] = {}
-        for work, row in zip(self.kernels, self.rows, strict=True):
-            cells = tuple(tape.add(cell) for cell in cells_of(work))
-            key = (cells, row.constants, row.spread, origin_of(work, row))
-            rows[key] = rows.get(key, 0) + work.times
-        times = [tape.add(size) for size in rows.values()]
-        finished, register = tape.finish()
-        found = tuple(
-            KernelRow(tuple(register(h) for h in cells), register(t), constants, spread)
-            for (cells, constants, spread, _), t in zip(rows, times, strict=True)
+    def parts(self) -> tuple[Kernel, ...]:
+        """The kernels with their constants and what they add to the interval."""
+        return tuple(
+            Kernel(work, row.constants, row.spread, widening(self.device, origin_of(work, row)))
+            for work, row in zip(self.kernels, self.rows, strict=True)
         )
-        return finished, found, tuple(float(key[-1]) for key in rows)
+
+    @cached_property
+    def program(self) -> Program:
+        """The distinct kernels as a program of all free dims."""
+        return program_of(tuple(self.sizes), self.parts)
+
+    @cached_property
+    def programs(self) -> tuple[Program, ...]:
+        """The same kernels by the free dims they depend on, with the sizes that must be checked: for batches."""
+        checked = (size for size in formula_dims(self.graph) if str(size) not in self.sizes)
+        return programs_by_names(tuple(self.sizes), self.parts, checked)
 
     @cached_property
     def _function(self) -> Callable[..., tuple[int, ...]]:
-        tape, rows, _ = self.program
-        return tape.python([register for row in rows for register in (*row.cells, row.times)])
+        rows = self.program.rows
+        return self.program.tape.python([register for row in rows for register in (*row.cells, row.times)])
 
     @cached_property
     def host_ops(self) -> Size:
@@ -138,33 +136,38 @@ class CostModel:
 
     def _answer(self, bound: dict[str, int]) -> Answer:
         values = self._function(*bound.values())
-        _, rows, origins = self.program
+        if max(values, default=0) > EXACT:
+            raise SizeError(f"{self.graph.name}: {self._too_large(bound)}; give smaller sizes")
         width = len(CELLS) + 1
-        energy = time = spread = modelled = unknown = 0.0
-        for place, (row, origin) in enumerate(zip(rows, origins, strict=True)):
+        energy = time = spread = widened = host_s = 0.0
+        for place, row in enumerate(self.program.rows):
             at = place * width
             times = values[at + width - 1]
+            if times == 0:
+                continue
             taken: tuple[Any, ...] = (*values[at : at + width - 1], *row.constants, self.trees)
             cost = kernel_cost(*taken)
             layer = cost[1] * times
             energy += layer
             time += cost[0] * times
             spread += cost[1] * layer * row.spread
-            modelled += layer if origin == 1.0 else 0.0
-            unknown += layer if origin == 2.0 else 0.0
-        return self.totals(energy, time, spread, modelled, unknown, evaluate(self.host_ops, bound))
+            widened += layer * row.widening
+            host_s += values[at + LAUNCHES] * times * self.host_op_s
+        return Answer(*totals(energy, time, spread, widened, host_s, *self.interval_constants))
 
-    def totals(
-        self, energy: Any, time: Any, spread: Any, modelled: Any, unknown: Any, host_ops: Any, np: Any = math
-    ) -> Answer:
-        """From sums over kernels to the totals of a pass; `np` is numpy where the sums are arrays."""
-        host_s = host_ops * self.host_op_s
-        waiting_s = host_s - time
-        waiting_s = waiting_s * (waiting_s > 0)
-        waiting = self.device.coefficients.static_w * waiting_s
-        half = half_width(self.device, energy, spread, modelled, unknown, np, waiting) + clock_width(self.device)
-        energy = energy + waiting
-        return Answer(energy, energy * np.exp(-half), energy * np.exp(half), time + waiting_s)
+    def _too_large(self, bound: dict[str, int]) -> str:
+        """Which kernel asks for more than `EXACT`, and of what."""
+        amounts = (
+            (evaluate(cell, bound), what, work.name) for work in self.kernels
+            for what, cell in zip((*CELLS, "times"), (*cells_of(work), work.times), strict=True)
+        )  # fmt: skip
+        amount, what, name = max(amounts)
+        return f"{what.replace('_', ' ')} of {name!r} is {amount} at {bound}; expected at most 2^53"
+
+    @property
+    def interval_constants(self) -> tuple[float, float, float]:
+        """What `wattir.totals.totals` takes of the machine."""
+        return self.device.coefficients.static_w, self.device.interval_network, clock_width(self.device)
 
     @property
     def host_op_s(self) -> float:

@@ -102,7 +102,7 @@ def _conv_family(a: Mapping[str, Any], c_in: Size) -> str:
     if isinstance(c_in, int) and c_in <= 4 and a["groups"] == 1:
         return "stem"
     axes = zip(a["kernel"], a["in_spatial"], a["out_spatial"], strict=True)
-    unit_stride = all(taps > 1 and out in (size, size - taps + 1) for taps, size, out in axes)
+    unit_stride = all(taps != 1 and out in (size, size - taps + 1) for taps, size, out in axes)
     return "conv3x3" if unit_stride and len(a["kernel"]) == 2 and not a.get("transposed", False) else "conv"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from wattir.device import Device
@@ -19,12 +18,21 @@ WAITING_WIDTH = 0.25
 library and by the day; hosts of one H200 took 12 to 34 us an op over 44 networks."""
 
 
-def half_width(
-    device: Device, energy: Any, spread: Any, modelled: Any, unknown: Any, np: Any = math, waiting: Any = 0.0
-) -> Any:
-    """Half-width h in log space: the interval is [E exp(-h), E exp(h)].
+def widening(device: Device, origin: int) -> float:
+    """Width in log space that each joule of a kernel adds: `origin` 0 is measured here, 1 modelled, 2 an unknown op."""
+    return (0.0, MODELLED_WIDTH if device.measured else 0.0, UNKNOWN_WIDTH)[origin]
 
-    `energy` is the sum over layers, `modelled` and `unknown` the parts that come from such kernels, `waiting` what the
+
+def half_width(device: Device, energy: Any, spread: Any, modelled: Any, unknown: Any, waiting: Any = 0.0) -> Any:
+    """`width_of` a machine's own estimates, of which `modelled` and `unknown` joules come from such kernels."""
+    widened = widening(device, 1) * modelled + widening(device, 2) * unknown
+    return width_of(energy, spread, widened, waiting, device.interval_network)
+
+
+def width_of(energy: Any, spread: Any, widened: Any, waiting: Any, network_width: float) -> Any:
+    """Half-width h in log space: the interval is [E exp(-h), E exp(h)]. Of floats or arrays.
+
+    `energy` is the sum over layers, `widened` the sum of each one's joules times its `widening`, `waiting` what the
     device draws besides while it waits for the host. A layer alone is as uncertain as its family of kernels; many have
     an error in common, the device's `interval_network`, and errors of their own that average out:
 
@@ -32,7 +40,6 @@ def half_width(
 
     with `spread` = sum of E_i^2 (w_i^2 - network^2) over layers of energy E_i and half-width w_i.
     """
-    total = energy + waiting + (energy <= 0)  # a network without energy has no shares; the interval is then of no width
-    h = np.sqrt(device.interval_network**2 + spread / total**2)
-    modelled_width = MODELLED_WIDTH if device.measured else 0.0
-    return h + (modelled_width * modelled + UNKNOWN_WIDTH * unknown + WAITING_WIDTH * waiting) / total
+    total = energy + waiting + (energy <= 0.0)  # a network without energy has no shares: its interval has no width
+    h = (network_width**2 + spread / (total * total)) ** 0.5
+    return h + (widened + WAITING_WIDTH * waiting) / total

@@ -65,7 +65,7 @@ def widths(device: Device, rows: Rows) -> Array:
     kernels_j = found.energy_j - found.waiting_j
     machines, which = at_clocks(device, rows)
     beyond = np.array([clock_width(machine) for machine in machines])[which]
-    h = half_width(device, kernels_j, found.spread, found.modelled_j, 0.0, np, found.waiting_j)
+    h = half_width(device, kernels_j, found.spread, found.modelled_j, 0.0, found.waiting_j)
     return np.asarray(h + beyond)
 
 

@@ -1,0 +1,140 @@
+"""Arrays of sizes give what single calls give, candidate by candidate, and refuse what single calls refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import wattir
+from wattir import layers
+from wattir.dims import symbol
+from wattir.errors import SizeError
+from wattir.tables import Table, merged
+
+REAL = {
+    "resnet50": {"batch": (1, 257)},
+    "bert_base": {"batch": (1, 65), "seq": (1, 513)},
+    "llama_3_2_1b": {"batch": (1, 17), "seq": (1, 4097)},
+    "llama_3_2_1b_decode": {"batch": (1, 129), "past": (0, 70000)},
+    "t5_base_encoder": {"batch": (1, 9), "seq": (1, 65)},
+}
+"""Built-in models and ranges of their sizes: tables in one size, tables in two, and too many values for a table."""
+
+
+def drawn(ranges: dict[str, tuple[int, int]], count: int, seed: int = 0) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    return {name: rng.integers(low, high, count) for name, (low, high) in ranges.items()}
+
+
+def worst(model: Any, sizes: dict[str, Any], places: Any) -> float:
+    """The largest relative difference of an array answer from single ones, over all fields."""
+    many = model(**sizes)
+    found = 0.0
+    for i in places:
+        one = model(**{name: int(column[i]) for name, column in sizes.items()})
+        for field in one.__slots__:
+            found = max(found, abs(getattr(many, field)[i] / getattr(one, field) - 1.0))
+    return found
+
+
+@pytest.mark.parametrize("runtime", ["compiled", "eager"])
+@pytest.mark.parametrize("name", REAL)
+def test_a_real_network_gives_the_same_one_by_one_and_in_a_batch(name: str, runtime: str) -> None:
+    model = wattir.compile(name, device="h100_sxm", runtime=runtime)
+
+    assert worst(model, drawn(REAL[name], 10_000), range(0, 10_000, 400)) < 1e-12
+
+
+@pytest.mark.parametrize("device", wattir.devices())
+def test_every_machine_gives_the_same_one_by_one_and_in_a_batch(device: str) -> None:
+    model = wattir.compile("bert_base", device=device)
+
+    assert worst(model, drawn(REAL["bert_base"], 2_000), range(0, 2_000, 100)) < 1e-12
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 300), st.integers(0, 2**32 - 1))
+def test_few_candidates_and_few_values_make_no_difference(count: int, few: int, many: int, seed: int) -> None:
+    model = wattir.compile(layers.matmul(symbol("m"), symbol("n"), 64), device="h100_sxm")
+    sizes = drawn({"m": (1, few + 1), "n": (1, many * 1000)}, count, seed)
+
+    assert worst(model, sizes, range(count)) < 1e-12
+
+
+def test_a_kernel_that_does_not_run_costs_nothing() -> None:
+    model = wattir.compile(layers.matmul(symbol("m"), 64, 64), device="h100_sxm")
+    zero = model(m=0)
+
+    assert zero.energy_j == 0.0 or zero.energy_j < model(m=1).energy_j
+    assert model(m=np.array([0, 1])).energy_j.tolist() == pytest.approx([zero.energy_j, model(m=1).energy_j])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "uint64", "float32", "float64"])
+def test_any_number_type_will_do(dtype: str) -> None:
+    model = wattir.compile("resnet18", device="h100_sxm")
+    batch = np.array([[1, 2, 3], [100, 5, 6]])
+
+    assert model(batch=batch.astype(dtype)).energy_j.tolist() == model(batch=batch).energy_j.tolist()
+
+
+def test_views_and_lists_broadcast() -> None:
+    model = wattir.compile("bert_base", device="h100_sxm")
+    seq = np.arange(1, 100)[::7]
+    found = model(batch=[[1], [2]], seq=seq)
+
+    assert found.time_s.shape == (2, len(seq))
+    assert found.time_s[1, 3] == pytest.approx(model(batch=2, seq=int(seq[3])).time_s, rel=1e-12)
+
+
+def test_a_shape_that_turns_negative_is_refused_with_its_candidate() -> None:
+    model = wattir.compile(layers.conv(1, 3, 8, (symbol("size"),) * 2, (7, 7), padding=0), device="h100_sxm")
+    size = np.full(5000, 32)
+    size[4321] = 3  # 3 - 7 + 1 = -3 rows
+
+    with pytest.raises(SizeError, match=r"size = 3|axis of .* = -3"):
+        model(size=3)
+    with pytest.raises(SizeError, match=r"candidate \[4321\]: .*axis of .* = -3"):
+        model(size=size)
+
+
+@pytest.mark.parametrize("sizes", [{"m": 2**30, "n": 2**24}, {"m": 2**40, "n": 2**13 + 1}])
+def test_more_than_a_double_counts_is_refused_by_name(sizes: dict[str, int]) -> None:
+    model = wattir.compile(layers.matmul(symbol("m"), symbol("n"), 1), device="h100_sxm")
+
+    with pytest.raises(SizeError, match=r"of 'matmul' is \d+ .*at most 2\^53"):
+        model(**sizes)
+    with pytest.raises(SizeError, match=r"candidate \[1\]: .*at most 2\^53"):
+        model(**{name: np.array([1, value, 1]) for name, value in sizes.items()})
+
+
+def test_the_first_bad_size_of_many_is_named() -> None:
+    model = wattir.compile("bert_base", device="h100_sxm")
+    seq = np.arange(1, 10_001)
+    seq[7000], seq[8000] = -5, -6
+
+    with pytest.raises(SizeError, match=r"size seq\[7000\] = -5; expected a whole number from 0 to 1099511627776"):
+        model(batch=1, seq=seq)
+
+
+def test_merged_tables_add_up_to_the_same() -> None:
+    rng = np.random.default_rng(3)
+    counts = (4, 5, 6, 2)
+    tables = [
+        Table(columns, rng.random((int(np.prod([counts[c] for c in columns])), 5)))
+        for columns in ((0, 1), (1, 2), (1,), (), (3,), (0, 1, 2))
+    ]
+    fewer = merged(tables, counts, most=40)
+
+    def total(found: Any, candidate: tuple[int, ...]) -> Any:
+        return sum(
+            t.sums[np.ravel_multi_index([candidate[c] for c in t.columns], [counts[c] for c in t.columns])]
+            if t.columns else t.sums[0]
+            for t in found
+        )  # fmt: skip
+
+    assert len(fewer) < len(tables)
+    for candidate in np.ndindex(*counts):
+        assert total(fewer, candidate) == pytest.approx(total(tables, candidate), rel=1e-14)

@@ -1,0 +1,69 @@
+"""`Program`: kernels as one straight line of steps from free dims to the registers that the formula reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from wattir.dims import Dim, Size, names
+from wattir.tape import Tape, TapeBuilder
+from wattir.work import Work, cells_of
+
+
+class Kernel(NamedTuple):
+    """A kernel's Work, its machine's constants, and what it adds to the interval: `spread`
+    per squared joule, `widening` per joule."""
+
+    work: Work
+    constants: tuple[float, ...]
+    spread: float
+    widening: float
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRow:
+    """One distinct kernel: registers of its cells and of how often it runs, and its machine's constants."""
+
+    cells: tuple[int, ...]
+    times: int
+    constants: tuple[float, ...]
+    spread: float
+    widening: float
+
+
+@dataclass(frozen=True)
+class Program:
+    """`checked`: registers of sizes that must not become negative or absurd."""
+
+    tape: Tape
+    rows: tuple[KernelRow, ...]
+    checked: tuple[int, ...] = ()
+
+
+def program_of(free: Sequence[str], kernels: Iterable[Kernel], checked: Iterable[Dim] = ()) -> Program:
+    """The program of kernels whose formulas hold these free names; equal kernels become one row."""
+    tape = TapeBuilder(free)
+    rows: dict[tuple[tuple[tuple[str, int], ...], tuple[float, ...], float, float], Size] = {}
+    for work, constants, spread, widening in kernels:
+        key = (tuple(tape.add(cell) for cell in cells_of(work)), constants, spread, widening)
+        rows[key] = rows.get(key, 0) + work.times
+    times = [tape.add(size) for size in rows.values()]
+    sizes = [tape.add(size) for size in checked]
+    finished, register = tape.finish()
+    found = (
+        KernelRow(tuple(register(h) for h in cells), register(t), constants, spread, widening)
+        for (cells, constants, spread, widening), t in zip(rows, times, strict=True)
+    )
+    return Program(finished, tuple(found), tuple(register(h) for h in sizes))
+
+
+def programs_by_names(free: Sequence[str], kernels: Iterable[Kernel], checked: Iterable[Dim]) -> tuple[Program, ...]:
+    """One program for each set of free names that kernels or checked sizes depend on, its names in the order given."""
+    groups: dict[frozenset[str], tuple[list[Kernel], list[Dim]]] = {}
+    for kernel in kernels:
+        needed = frozenset[str]().union(*(names(size) for size in (*cells_of(kernel.work), kernel.work.times)))
+        groups.setdefault(needed, ([], []))[0].append(kernel)
+    for size in checked:
+        groups.setdefault(names(size), ([], []))[1].append(size)
+    return tuple(program_of([name for name in free if name in needed], *group) for needed, group in groups.items())

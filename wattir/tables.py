@@ -1,0 +1,142 @@
+"""Sums over kernels as tables over the few sizes that each kernel depends on.
+
+A kernel of a network rarely depends on more than two or three free sizes. Over the values that these take, its costs
+are a small table; tables over the same sizes add up to one, and small ones merge into larger ones. What is left to do
+for a candidate is to add one row of each table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wattir.machine import ROW_CONSTANTS
+from wattir.program import Program
+from wattir.totals import SUMS
+from wattir.work import CELLS
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+MERGED_ROWS = 4096
+"""Tables merge up to this many rows: 160 kB each, so that all of a network's stay in the second-level cache."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Sums [values of the first column x values of the second x ..., SUMS] over these columns, ascending."""
+
+    columns: tuple[int, ...]
+    sums: Array
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Totals of candidates [candidates], and how many of them were refused (their joules are NaN)."""
+
+    energy_j: Array
+    energy_low_j: Array
+    energy_high_j: Array
+    time_s: Array
+    refused: int
+
+
+def program_arrays(program: Program) -> tuple[Any, ...]:
+    """A program as the arrays that the engine takes."""
+    tape, rows = program.tape, program.rows
+    return (
+        np.array(tape.numbers, dtype=np.float64),
+        np.array(tape.steps, dtype=np.int64).reshape(-1, 3),
+        np.array(program.checked, dtype=np.int64),
+        np.array([row.cells for row in rows], dtype=np.int64).reshape(len(rows), len(CELLS)),
+        np.array([row.times for row in rows], dtype=np.int64),
+        np.array([row.constants for row in rows], dtype=np.float64).reshape(len(rows), len(ROW_CONSTANTS)),
+        np.array([row.spread for row in rows], dtype=np.float64),
+        np.array([row.widening for row in rows], dtype=np.float64),
+    )
+
+
+def run_program(program: Program, points: Array, trees: Sequence[float], host_op_s: float) -> Array:
+    """`SUMS` over a program's kernels [points, sums] at sizes [names, points]."""
+    from wattir.backends.engine import run_points
+
+    found: Array = run_points(np.asarray(points, np.float64), *program_arrays(program), np.array(trees), host_op_s)
+    return found
+
+
+def table_of(program: Program, values: Mapping[str, Array], trees: Sequence[float], host_op_s: float) -> Table:
+    """The table of a program over the values [count] of each name; columns are numbered as in `values`."""
+    order = list(values)
+    axes = np.meshgrid(*(values[name] for name in program.tape.names), indexing="ij")
+    points = np.reshape(axes, (len(axes), -1)) if axes else np.empty((0, 1))
+    columns = tuple(order.index(name) for name in program.tape.names)
+    return Table(columns, run_program(program, points, trees, host_op_s))
+
+
+def merged(tables: Sequence[Table], counts: Sequence[int], most: int = MERGED_ROWS) -> tuple[Table, ...]:
+    """Fewer tables with the same sums: each goes into the first that contains its columns or can take them in."""
+    bins: list[Table] = []
+    for table in sorted(tables, key=lambda t: (-len(t.columns), t.columns)):
+        for place, other in enumerate(bins):
+            columns = tuple(sorted({*table.columns, *other.columns}))
+            if columns == other.columns or math.prod(counts[c] for c in columns) <= most:
+                bins[place] = Table(columns, _over(table, columns, counts) + _over(other, columns, counts))
+                break
+        else:
+            bins.append(table)
+    return tuple(bins)
+
+
+def _over(table: Table, columns: tuple[int, ...], counts: Sequence[int]) -> Array:
+    """A table's sums repeated over more columns."""
+    shape = [counts[column] if column in table.columns else 1 for column in columns]
+    wide = np.broadcast_to(table.sums.reshape(*shape, len(SUMS)), (*(counts[c] for c in columns), len(SUMS)))
+    return wide.reshape(-1, len(SUMS))
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Tables laid end to end for the compiled loop: `gather` says how."""
+
+    counts: Array
+    rows: Array
+    starts: Array
+    members: Array
+    strides: Array
+    constants: tuple[float, float, float]
+
+    def __call__(self, index: Array, direct: Array | None = None) -> Answers:
+        """Totals of candidates from indices [candidates, columns], plus sums of their own [candidates, SUMS]."""
+        from wattir.backends.gather import gather
+
+        own = np.empty((0, len(SUMS))) if direct is None else direct
+        out, refused = gather(
+            index, self.counts, self.rows, self.starts, self.members, self.strides, own, *self.constants
+        )
+        return Answers(out[0], out[1], out[2], out[3], refused)
+
+
+def laid_out(
+    tables: Sequence[Table], counts: Sequence[int], constants: tuple[float, float, float], hosted: bool,
+    checked: bool = True,
+) -> Tables:  # fmt: skip
+    """Tables ready to be asked; the host's seconds are left out of the rows where it does not count (`hosted`).
+
+    `checked` is False where the indices are known to be below the counts.
+    """
+    deepest = max((len(table.columns) for table in tables), default=0)
+    members = np.zeros((len(tables), deepest), np.int64)
+    strides = np.zeros((len(tables), deepest), np.int64)
+    for place, table in enumerate(tables):
+        shape = [counts[column] for column in table.columns]
+        members[place, : len(shape)] = table.columns
+        strides[place, : len(shape)] = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    sums = [np.empty((0, len(SUMS))), *(table.sums for table in tables)]
+    rows = np.concatenate(sums)[:, : len(SUMS) if hosted else len(SUMS) - 1]
+    starts = np.cumsum([0, *(len(table.sums) for table in tables)])[:-1]
+    return Tables(
+        np.array(counts if checked else (), np.int64), np.ascontiguousarray(rows), starts, members, strides, constants
+    )
