@@ -31,8 +31,8 @@ CORE_BYTE = 0.5
 
 CLOCK_WIDTH = 0.2
 """Added in log space per factor e between a clock and the nearest that rows were measured at. An A100 fitted at 900 MHz
-alone has 90 % quantiles of its log error of joules of 0.11 at 900, 0.14 at 510 and 1320 MHz (`benchmarks/transfer.py`);
-where its voltages are taken 10 % wrong, up to 0.21."""
+alone, then judged at the clocks left out too, has 90 % quantiles of its log error of joules of 0.11 at 900, 0.14 at 510
+and 1320 MHz; where its voltages are taken 10 % wrong, up to 0.21."""
 
 LEAST_CLOCK, MOST_CLOCK = 0.1, 1.2
 """Clocks accepted, as shares of boost."""

@@ -71,11 +71,14 @@ def _eager_source(which: str, peak: float, note: str) -> Source:
 def _irene_sources(name: str) -> tuple[Source, ...]:
     folder = "irene_transformers"
     families = ("matmul", "softmax", "norm", "gather")
+    inside = (*families, "pointwise", "copy")
     return (
         Source(f"{folder}: primitives, {name}", folder, partial(irene.primitives, name=name), families,
                "kind, batch and length"),
-        Source(f"{folder}: models, {name}", folder, partial(irene.models, name=name), (*families, "pointwise", "copy"),
-               "depth of the encoder", network=True, note="Primitives of these widths remain among the rows."),
+        Source(f"{folder}: modules, {name}", folder, partial(irene.modules, name=name), inside,
+               "kind, batch and length"),
+        Source(f"{folder}: models, {name}", folder, partial(irene.models, name=name), inside, "model", network=True,
+               note="BERT and RoBERTa are one group. Parts of these widths remain among the rows."),
     )  # fmt: skip
 
 

@@ -174,13 +174,13 @@ def _torch(path: str, folder: str) -> Found:
 def _irene(path: str, folder: str) -> Found:
     for hardware, part in read_table(path, "data").groupby("hardware", dropna=False):
         name = str(hardware).partition("NVIDIA ")[2].partition(" (")[0] or str(hardware)
-        for scope, load in (("primitive_op", irene.primitives), ("model", irene.models)):
+        for scope, load in (("primitive_op", irene.primitives), ("module", irene.modules), ("model", irene.models)):
             known = part[part.scope.eq(scope)]
             if len(known):
                 yield _case(folder, f"{scope}s", name, len(known), partial(load, path, name), network=scope == "model")
-        rest = part[~part.scope.isin(("primitive_op", "model"))]
+        rest = part[~part.scope.isin(("primitive_op", "module", "model"))]
         if len(rest):
-            yield Left(folder, f"modules ({name})", len(rest), "parts of models: no graph of a module alone here")
+            yield Left(folder, f"other scopes ({name})", len(rest), "neither a primitive, a module nor a model")
 
 
 def _nas_bench_201(path: str, folder: str) -> Found:
