@@ -164,6 +164,8 @@ def kernels(folder: str, name: str, system: str, dtype: str = "") -> Rows:
         dtype == "fp8_block" and "fp8" not in types
     ):  # the only rows of fp8; short ones are their launch, not the product
         main = np.isin(rows.label, list(MAIN)) & (rows.time_s > BLOCKED_S)
+    if not main.any() and dtype not in BLOCKED:
+        main = np.full(rows.samples, True)  # the main server has none of this type
     physics = np.stack([main, main & (name in JOULES)], axis=1).astype(float)
     rows = replace(rows, weight=physics, label=np.full(rows.samples, name))
     return rows.without({"no time": ~(rows.time_s > 0.0)})

@@ -24,10 +24,10 @@ from .model import kernel_costs, predict
 from .rows import Array, Rows
 from .solve import energy_given_time
 
-LEAST_ROWS = 150
+LEAST_ROWS = 60
 """Of a kind of kernel, in at least `LEAST_GROUPS` groups: fewer tell no habits."""
-LEAST_GROUPS = 8
-MOST_ROWS = 16000
+LEAST_GROUPS = 5
+MOST_ROWS = 30000
 """More are thinned, for time."""
 ROUNDS = 100
 ROWS_PER_LEAF = 120

@@ -37,7 +37,7 @@ def _tags(table: Any, dtype: str) -> Any:
     if "kernel_source" not in table:
         return np.full(len(table), "")
     tags = table.kernel_source.astype(str)
-    tags = tags.where(tags.ne("default"), table.framework.astype(str))
+    tags = tags.where(~tags.isin(SHARED), table.framework.astype(str).str.lower() + "_" + tags)
     if "op_name" in table:
         operation = table.op_name.astype(str)
         tags = tags.where(~operation.isin(OPERATIONS), tags + "_" + operation)
@@ -53,6 +53,9 @@ def _tags(table: Any, dtype: str) -> Any:
     return tags.str.replace(r"[^0-9A-Za-z_.]+", "_", regex=True)
 
 
+SHARED = ("default", "causal_conv1d_fn", "causal_conv1d_update", "chunk_gated_delta_rule",
+          "fused_recurrent_gated_delta_rule", "mamba_chunk_scan_combined")  # fmt: skip
+"""Names that several servers give to kernels of their own."""
 OPERATIONS = ("all_gather", "all_reduce", "alltoall", "reduce_scatter", "mla_gen_pre", "mla_gen_post", "compute_scale",
               "scale_matrix", "mla_context_module", "mla_generation_module", "encoder_attention")  # fmt: skip
 """Of one library that does several."""

@@ -273,12 +273,19 @@ def _interval(sources: Sequence[Source], fitted: Fitted) -> dict[str, Any]:
     network = np.isin(fitted.source, [i for i, source in enumerate(sources) if source.network])
     cells = np.char.add(fitted.source.astype(str), main_family(fitted.rows))
     errors = fitted.errors.energy
-    layer = half_width(fitted.errors.physics_energy[~network], cells[~network])
+    layers = ~network & _without_library(fitted, ~network)
+    layer = half_width(fitted.errors.physics_energy[layers], cells[layers])
     beyond = beyond_waiting(errors, fitted.waiting)[network]
     whole = half_width(beyond, fitted.rows.group[network])
     if layer is None and whole is None:
         return borrowed_energy(half_width(fitted.errors.time, cells) or 0.0)
     return interval(layer, whole) | {"families": _family_widths(fitted, network)}
+
+
+def _without_library(fitted: Fitted, layers: Array) -> Array:
+    """Layers whose kind names no library: what a family without a width of its own is like; all where all name one."""
+    plain_kind = np.array(["@" not in key for key in keys_of(fitted.device, fitted.rows)])
+    return plain_kind if (plain_kind & layers).any() else np.ones_like(layers)
 
 
 def _family_widths(fitted: Fitted, network: Array) -> dict[str, float]:
