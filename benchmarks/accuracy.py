@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -32,12 +32,12 @@ from wattir.backends.fit.rows import JOULES_OF, Array, Rows, together
 from wattir.backends.fit.sets import Case, Judged, Left, cases, guarded
 from wattir.cli.accuracy_view import COLUMNS, show_accuracy
 from wattir.cli.console import Sheet, make_console
-from wattir.device import Device, device_folder, load_device
+from wattir.device import Device, device_folder, load_device, physics_only
 
 Found = dict[str, Any]
 
 
-def evaluate(data: str, say: Any) -> Iterator[Found | Left]:
+def evaluate(data: str, say: Any, load: Callable[[str], Device] = load_device) -> Iterator[Found | Left]:
     """A report per case, then one of all cases of a folder and machine, and what is left."""
     ready: dict[tuple[str, str], list[Rows]] = {}
     for case in cases(data):
@@ -46,14 +46,14 @@ def evaluate(data: str, say: Any) -> Iterator[Found | Left]:
             continue
         say(f"{case.folder}: {case.what} ({case.device})")
         what = f"{case.what} ({case.device})"
-        judge = partial(_judged, case) if isinstance(case, Judged) else partial(_case, case, ready)
+        judge = partial(_judged, case) if isinstance(case, Judged) else partial(_case, case, load(case.device), ready)
         yield from guarded(case.folder, what, judge, case.raw)
     for (folder, device_id), parts in ready.items():
-        yield _report(folder, load_device(device_id), "all", together(parts))
+        yield _report(folder, load(device_id), "all", together(parts))
 
 
-def _case(case: Case, ready: dict[tuple[str, str], list[Rows]]) -> Iterator[Found | Left]:
-    device, found = load_device(case.device), case.load()
+def _case(case: Case, device: Device, ready: dict[tuple[str, str], list[Rows]]) -> Iterator[Found | Left]:
+    found = case.load()
     rows = usable(device, as_run(found, case.source, device)) if found.samples else found
     gone = sum(count for reason, count in rows.dropped.items() if not reason.startswith(JOULES_OF))
     merged = case.raw - rows.samples - gone
@@ -156,12 +156,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--data", default=default, help="folder of the measured sets (default: $WATTIR_DATA or %(default)s)"
     )
     parser.add_argument("--cv", action="store_true", help="fit again with groups left out, and judge on those")
+    parser.add_argument("--physics", action="store_true", help="without the learned corrections")
     parser.add_argument("--json", action="store_true", help="print one object instead of tables")
     options = parser.parse_args(arguments)
     if not os.path.isdir(options.data):
         print(f"--data {options.data}: no such folder; expected the measured sets, one folder each", file=sys.stderr)
         return 2
-    every = list(cross_validate(options.data, say) if options.cv else evaluate(options.data, say))
+    load = _without_corrections if options.physics else load_device
+    every = list(cross_validate(options.data, say) if options.cv else evaluate(options.data, say, load))
     found = [each for each in every if isinstance(each, dict)]
     left = [each for each in every if isinstance(each, Left)]
     if options.json:
@@ -174,6 +176,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         show(found, left)
     return 0
+
+
+def _without_corrections(device_id: str) -> Device:
+    return physics_only(load_device(device_id))
 
 
 def say(line: str) -> None:

@@ -110,3 +110,11 @@ def test_sums_hold_for_samples_of_every_folder(data_folder, tmp_path, capsys):
     assert [each for each in left if each["rows"] is None] == []
     predicted = sum(each["rows"] for each in found["sets"] if each["what"] != "all")
     assert predicted + sum(each["rows"] for each in left) == total
+
+
+def test_physics_leaves_the_learned_corrections_out(tmp_path, capsys):
+    folder = folder_of(tmp_path, products())
+    with_them = whole(judged(folder, capsys))
+    assert accuracy.main(["--data", str(folder), "--json", "--physics"]) == 0
+    without = whole(json.loads(capsys.readouterr().out))
+    assert without["rows"] == with_them["rows"] and without["time"] != with_them["time"]
