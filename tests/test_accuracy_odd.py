@@ -22,8 +22,8 @@ def products(count: int = 12):
     m, n, k = (2 ** rng.integers(6, 13, count) for _ in range(3))
     time_s = 2.0 * m * n * k / 5e14 + 5e-6
     return pd.DataFrame(
-        {"framework": "VLLM", "system": "h200_sxm", "kernel_source": "vllm_default", "gemm_dtype": "bfloat16", "m": m, "n": n, "k": k,
-         "latency_ms": 1e3 * time_s, "power_w": 500.0}
+        {"framework": "VLLM", "system": "h200_sxm", "kernel_source": "vllm_default", "gemm_dtype": "bfloat16",
+         "m": m, "n": n, "k": k, "latency_ms": 1e3 * time_s, "power_w": 500.0}
     )  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def _matmul(op: Op, graph: Graph) -> Columns:
     a = op.attrs
     sizes = {name: a[name] for name in ("groups", "m", "n", "k")}
     macs = a["rows"] * a["n"] * a["k"] if "rows" in a else product(sizes.values())
-    return {"family": "experts" if "rows" in a else "matmul", "macs": macs, **sizes}
+    return {"family": "matmul", "macs": macs, **sizes}
 
 
 def _conv(op: Op, graph: Graph) -> Columns:

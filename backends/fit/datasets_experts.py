@@ -20,7 +20,9 @@ UNGATED = ("moe_torch_flow_nongated",)
 def moe(table: Any, dtype: str) -> Rows:
     """The two products of the experts that tokens reach on one device, grouped by the layer's sizes and its shards.
 
-    Tokens times top k rows, spread over the devices of `moe_ep_size`; `moe_tp_size` devices share an expert's width.
+    Measured with routing, activation and permutation, which a network has as ops of their own: a family apart from
+    products. Tokens times top k rows are spread over the devices of `moe_ep_size`; `moe_tp_size` devices share an
+    expert's width.
     """
     math, width = WEIGHTS[dtype]
     hidden, tokens = table.hidden_size.to_numpy(float), table.num_tokens.to_numpy(float)

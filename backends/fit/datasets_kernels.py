@@ -55,7 +55,8 @@ def gemm(table: Any, dtype: str) -> Rows:
     math, weight_bytes, activation_bytes = GEMM[dtype]
     m, n, k = (table[name].to_numpy(float) for name in ("m", "n", "k"))
     graph = layers.matmul(symbol("m"), symbol("n"), symbol("k"), math)
-    rows = layer_rows(graph, {"m": m, "n": n, "k": k}, group=joined(table, "n", "k"), **seconds_and_joules(table))
+    group = joined(table, "n", "k")
+    rows = layer_rows(graph, {"m": m, "n": n, "k": k}, group=group, math=math, **seconds_and_joules(table))
     rows.work[:, 7] = weight_bytes * n * k
     rows.work[:, 8] = activation_bytes * m * k + 2.0 * m * n  # results are 16 bit
     return rows

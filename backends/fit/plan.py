@@ -299,7 +299,7 @@ def _family_widths(fitted: Fitted, network: Array) -> dict[str, float]:
     return found
 
 
-LEAST_OF_FAMILY = 30
+LEAST_OF_FAMILY = 20
 LEAST_WIDTH = 0.02
 
 
