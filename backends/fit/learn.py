@@ -24,7 +24,7 @@ from .model import kernel_costs, predict
 from .rows import Array, Rows
 from .solve import energy_given_time
 
-LEAST_ROWS = 60
+LEAST_ROWS = 40
 """Of a kind of kernel, in at least `LEAST_GROUPS` groups: fewer tell no habits."""
 LEAST_GROUPS = 5
 MOST_ROWS = 30000
@@ -32,6 +32,8 @@ MOST_ROWS = 30000
 ROUNDS = 100
 ROWS_PER_LEAF = 120
 MOST_LEAVES = 63
+FEW = 200
+"""Up to this many rows a leaf may hold as few as four."""
 OF_SHAPES = tuple(i for i, name in enumerate(FEATURES) if name not in ("ops", "bytes"))
 """What corrects a contraction: its bytes and its fused operations are its surroundings', not its own."""
 
@@ -81,7 +83,8 @@ def _boosted(table: Array, wrong: Array) -> list[Node]:
     used = [i for i in (OF_SHAPES if table[:, 1].max() > 0.0 else range(len(FEATURES))) if np.ptp(table[:, i]) > 0.0]
     settings = {
         "objective": "l1", "num_leaves": int(np.clip(len(wrong) / ROWS_PER_LEAF, 4, MOST_LEAVES)),
-        "learning_rate": 0.12, "min_data_in_leaf": 15, "max_bin": 255, "use_missing": False, "verbose": -1,
+        "learning_rate": 0.12, "min_data_in_leaf": 15 if len(wrong) > FEW else 4,
+        "max_bin": 255, "use_missing": False, "verbose": -1,
         "deterministic": True, "force_col_wise": True, "num_threads": 2, "seed": 0,
     }  # fmt: skip
     model = lightgbm.train(settings, lightgbm.Dataset(table[:, used], wrong), ROUNDS)

@@ -8,6 +8,8 @@ import re
 import tomllib
 from dataclasses import replace
 
+import numpy as np
+
 from wattir.device import FAMILY_FALLBACK, Device, device_from_text, device_ids, load_device
 from wattir.device_schema import LIMITS
 
@@ -19,18 +21,21 @@ from .write import without_fit
 
 SPREAD = 0.3
 """How sure a relative's coefficients are (standard deviation of the logarithm): the spread among the fitted GPUs."""
+ENERGIES = ("static_w", "busy_w", "j_per_")
 HOST_OP_S = Prior(1e-5, 1.0, 1e-7, 1e-2)
 
 
 def own_plan(rows: str, text: str, where: str, command: str) -> Plan:
     """The plan of the device file `text` (read from `where`) for the rows in a file."""
-    found = tuple(source for source, part in own_sources(rows) if part.samples)
+    parts = [(source, part) for source, part in own_sources(rows) if part.samples]
+    found = tuple(source for source, _ in parts)
+    joules = any(np.isfinite(part.energy_j).any() for _, part in parts)
     device = limits_of(text, where)
     lender = _lender(text, where, device)
     families = tuple(dict.fromkeys((*FAMILY_FALLBACK, "matmul", *lender.coefficients.families)))
     return Plan(
         device.id, found, families, tuple(device.flop_per_s), (lender.coefficients.tiles,),
-        given=_given(device, lender, families), command=command,
+        given=_given(device, lender, families, joules), command=command,
         note=f"Held by the coefficients of {lender.borrowed_from} in proportion to the limits.",
     )  # fmt: skip
 
@@ -81,11 +86,13 @@ def _lender(text: str, where: str, device: Device) -> Device:
     return replace(device_from_text(with_relative(text, where), where), id=device.id)
 
 
-def _given(device: Device, lender: Device, families: tuple[str, ...]) -> dict[str, Prior]:
-    """The priors of a bare device with the relative's values at their centres."""
+def _given(device: Device, lender: Device, families: tuple[str, ...], joules: bool) -> dict[str, Prior]:
+    """The priors of a bare device with the relative's values at their centres; rows without joules move no energies."""
     lent = values_of(lender.coefficients)
     plain = priors_of(device, tuple(device.flop_per_s), families, {"host_op_s": HOST_OP_S})
     given = {name: _moved(prior, lent[name]) for name, prior in plain.items() if lent.get(name, 0.0) > 0.0}
+    if not joules:
+        given |= {name: fixed(prior.value) for name, prior in given.items() if name.startswith(ENERGIES)}
     ragged = lender.coefficients.families["matmul"].ragged_rate
     return {"host_op_s": HOST_OP_S, **given} | ({"matmul ragged_rate": fixed(ragged)} if ragged < 1.0 else {})
 
