@@ -252,7 +252,7 @@ def test_a_model_that_cannot_be_run_is_said(folder, capsys, what, said):
 def test_layers_run_in_torch_under_a_meter(folder, steady, capsys):
     pytest.importorskip("torch")
     Path("list.toml").write_text(as_toml(DESCRIBED))
-    words = ["measure", "list.toml", "--on", "cpu", "--window", "0.05", "--settle", "0.01", "--out", "rows.csv"]
+    words = ["measure", "list.toml", "--on", "cpu", "--window", "0.4", "--settle", "0.01", "--out", "rows.csv"]
     assert main(words) == 0, capsys.readouterr().err
     table = pd.read_csv("rows.csv")
     assert tuple(table.columns) == COLUMNS
@@ -267,7 +267,7 @@ def test_layers_run_in_torch_under_a_meter(folder, steady, capsys):
 def test_an_onnx_file_runs_under_a_meter(folder, steady, capsys):
     pytest.importorskip("onnxruntime")
     onnx.save(onnx.parser.parse_model(NET), "net.onnx")
-    words = ["measure", "net.onnx", "--set", "n=16", "--window", "0.05", "--settle", "0.01", "--on", "cpu"]
+    words = ["measure", "net.onnx", "--set", "n=16", "--window", "0.4", "--settle", "0.01", "--on", "cpu"]
     assert main(words) == 0, capsys.readouterr().err
     (row,) = pd.read_csv("rows.csv").query("kind == 'model'").to_dict("records")
     assert (row["model"], row["sizes"], row["runtime"], row["op"]) == ("net.onnx", "n=16", "compiled", "onnxruntime")
