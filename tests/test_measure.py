@@ -23,6 +23,7 @@ from wattir.backends.measure.layer_list import MAKERS, read_list  # noqa: E402
 from wattir.backends.measure.meter import Sample  # noqa: E402
 from wattir.backends.measure.sheet import COLUMNS, Sheet  # noqa: E402
 from wattir.backends.measure.simulated import SimulatedBench, simulated  # noqa: E402
+from wattir.backends.measure.window import Window  # noqa: E402
 from wattir.cli import main  # noqa: E402
 from wattir.costs import tabulate  # noqa: E402
 from wattir.errors import InputError  # noqa: E402
@@ -252,7 +253,7 @@ def test_a_model_that_cannot_be_run_is_said(folder, capsys, what, said):
 def test_layers_run_in_torch_under_a_meter(folder, steady, capsys):
     pytest.importorskip("torch")
     Path("list.toml").write_text(as_toml(DESCRIBED))
-    words = ["measure", "list.toml", "--on", "cpu", "--window", "0.4", "--settle", "0.01", "--out", "rows.csv"]
+    words = ["measure", "list.toml", "--on", "cpu", "--window", "0.1", "--settle", "0.01", "--out", "rows.csv"]
     assert main(words) == 0, capsys.readouterr().err
     table = pd.read_csv("rows.csv")
     assert tuple(table.columns) == COLUMNS
@@ -267,7 +268,7 @@ def test_layers_run_in_torch_under_a_meter(folder, steady, capsys):
 def test_an_onnx_file_runs_under_a_meter(folder, steady, capsys):
     pytest.importorskip("onnxruntime")
     onnx.save(onnx.parser.parse_model(NET), "net.onnx")
-    words = ["measure", "net.onnx", "--set", "n=16", "--window", "0.4", "--settle", "0.01", "--on", "cpu"]
+    words = ["measure", "net.onnx", "--set", "n=16", "--window", "0.1", "--settle", "0.01", "--on", "cpu"]
     assert main(words) == 0, capsys.readouterr().err
     (row,) = pd.read_csv("rows.csv").query("kind == 'model'").to_dict("records")
     assert (row["model"], row["sizes"], row["runtime"], row["op"]) == ("net.onnx", "n=16", "compiled", "onnxruntime")
@@ -292,3 +293,18 @@ def test_from_python_what_is_no_call_is_refused(steady):
     product = layers.matmul(64, 64, 64)
     found = wattir.measure(product, meter="simulated:a10:0", runtime="compiled")
     assert found.energy_j == pytest.approx(wattir.estimate(product, device="a10").totals["energy_j"])
+
+
+def test_a_window_that_settling_made_too_short_is_done_again():
+    class Still:
+        counter = SteadyCounter()
+
+        def mark(self):
+            return None
+
+        def window(self, start, end):
+            return {"power_w": 100.0}
+
+    waits = iter([0.05])  # the one call that settling sees is slow, all others are not
+    row = Window(Still(), window_s=0.04, settle_s=0.0).observe(lambda: time.sleep(next(waits, 0.001)))
+    assert row["window_s"] >= 0.02 and row["calls"] > 5
