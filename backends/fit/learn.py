@@ -21,14 +21,14 @@ from wattir.trees import LEAF, Node, pack
 from wattir.work import CELLS
 
 from .model import kernel_costs, predict
-from .rows import Array, Rows
+from .rows import Array, Rows, drawn
 from .solve import energy_given_time
 
 LEAST_ROWS = 40
 """Of a kind of kernel, in at least `LEAST_GROUPS` groups: fewer tell no habits."""
 LEAST_GROUPS = 5
 MOST_ROWS = 30000
-"""More are thinned, for time."""
+"""Of more, as many are drawn, for time."""
 ROUNDS = 100
 ROWS_PER_LEAF = 120
 MOST_LEAVES = 63
@@ -44,13 +44,9 @@ def learned(device: Device, rows: Rows) -> Device:
     for kind, samples in _kinds_alone(rows):
         part = rows.take(samples)
         if part.samples >= LEAST_ROWS and len(set(part.group.tolist())) >= LEAST_GROUPS:
-            found[row_of(device, *kind, strict_fp32=True).key] = _correction(device, _thinned(part))
+            some = part.take(drawn(part.samples, MOST_ROWS))
+            found[row_of(device, *kind, strict_fp32=True).key] = _correction(device, some)
     return replace(device, corrections=found)
-
-
-def _thinned(rows: Rows) -> Rows:
-    step = -(-rows.samples // MOST_ROWS)
-    return rows.take(np.arange(0, rows.samples, step))
 
 
 def _kinds_alone(rows: Rows) -> Iterator[tuple[tuple[str, str], Array]]:

@@ -72,7 +72,7 @@ def made_rows(family: str, math: str, cells: dict[str, Any], table: Any, group: 
     """One kernel a row from its cells (`wattir.work.CELLS`; missing ones are 0)."""
     rows = layer_rows(
         layers.matmul(symbol("m"), 1, 1, math), {"m": np.ones(len(table))}, group=group, family=family,
-        **seconds_and_joules(table),
+        math=math, **seconds_and_joules(table),
     )  # fmt: skip
     unknown = sorted(set(cells) - set(CELLS))
     if unknown:
