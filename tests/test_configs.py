@@ -263,3 +263,10 @@ def test_bad_configurations_name_key_and_file(name: str, tmp_path: Path) -> None
 def test_an_unknown_type_without_transformers_is_refused() -> None:
     with pytest.raises(UnsupportedError, match=r"model_type 'lama'; expected one of .*did you mean llama"):
         load_config(TINY | {"model_type": "lama"})
+
+
+def test_parts_for_images_are_said_to_be_left_out() -> None:
+    plain, seeing = load_config("Qwen/Qwen3-8B"), load_config("Qwen/Qwen3-VL-8B-Instruct")
+
+    assert forward_graph(plain).warnings == ()
+    assert "parts for vision are left out" in forward_graph(seeing).warnings[0]

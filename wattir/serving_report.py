@@ -227,7 +227,7 @@ def _memory(served: Served, request: Request, lane: Running) -> dict[str, float]
 def _warnings(
     served: Served, engine: Engine, load: Load, waiting: float, most: int
 ) -> tuple[str, ...]:  # fmt: skip
-    found = []
+    found = [*served.decode.warnings]
     if engine.borrowed_from:
         found.append(f"{served.device.id}: the engine's coefficients are those of {engine.borrowed_from}")
     if waiting > 0.5:

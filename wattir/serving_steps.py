@@ -127,6 +127,7 @@ class Phase:
 
     def __init__(self, model: CostModel, routing: Routing) -> None:
         self.static_w = model.device.coefficients.static_w
+        self.warnings = model.graph.warnings
         self.routing, self.trees = routing, model.trees
         self.names = tuple(model.sizes)
         self._known: dict[tuple[Any, ...], Demand] = {}

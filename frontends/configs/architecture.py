@@ -110,28 +110,10 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Vision:
-    """A vision tower: `layers` of `hidden` over patches of `patch` pixels; `merge` by `merge` patches become a token
-    of `out` through a product of two layers, `mergers` times (deep features go in at several layers)."""
-
-    layers: int
-    hidden: int
-    width: int
-    heads: int
-    patch: int
-    merge: int
-    out: int
-    frames: int = 1
-    gated: bool = False
-    bias: bool = True
-    positions: int = 0
-    mergers: int = 1
-
-
-@dataclass(frozen=True, slots=True)
 class Decoder:
     """A language model. `layers`: each kind of layer and how often it occurs. `weights`, `expert_weights`, `cache`:
-    how products', experts' and cached numbers are held, as a configuration says; `dtype`: the rest."""
+    how products', experts' and cached numbers are held, as a configuration says; `dtype`: the rest. `towers`: what else
+    than text the configuration has parts for (vision, audio); they are not described."""
 
     name: str
     source: str
@@ -144,7 +126,7 @@ class Decoder:
     norm_bias: bool = False
     head_bias: bool = False
     positions: int = 0
-    vision: Vision | None = None
+    towers: tuple[str, ...] = ()
     dtype: str = "bf16"
     weights: str = ""
     expert_weights: str = ""

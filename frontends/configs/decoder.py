@@ -109,6 +109,8 @@ def _graph(
                 x = _layer(w, x, layer, config, span, rotary, sharing.spread)
         x = _norm(w, "norm", x, config)
     logits = _head(w, config, x, span, every_logit)
+    if config.towers:
+        w.builder.warn(f"{config.name}: its parts for {' and '.join(config.towers)} are left out: tokens of text alone")
     states = tuple(name for name, t in w.builder.tensors.items() if t.role == "state" and "past_" in name)
     kept = tuple(name for op in w.builder.ops if op.kind == "scatter" for name in op.outs)
     others = tuple(n for n, t in w.builder.tensors.items() if t.role == "state" and n not in (*states, *kept))

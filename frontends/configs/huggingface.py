@@ -11,7 +11,6 @@ from wattir.frontends.configs import families_sparse as sparse
 from wattir.frontends.configs.architecture import Decoder, Layer
 from wattir.frontends.configs.families_dense import Layers, hidden_of
 from wattir.frontends.configs.keys import Keys
-from wattir.frontends.configs.vision import vision_of
 
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
@@ -33,7 +32,7 @@ def decoder_of(keys: Keys, name: str) -> Decoder:
     return Decoder(
         name=name, source=keys.where, hidden=hidden_of(text), vocab=text.whole("vocab_size"), layers=_counted(layers),
         tied=text.flag("tie_word_embeddings", keys.flag("tie_word_embeddings", inner in TIED)),
-        vision=vision_of(keys, hidden_of(text)), dtype=_dtype(keys, text), **held, **parts,
+        towers=tuple(name for name in TOWERS if f"{name}_config" in keys), dtype=_dtype(keys, text), **held, **parts,
     )  # fmt: skip
 
 
@@ -50,6 +49,8 @@ def _language(keys: Keys) -> tuple[str, Keys]:
     inner, outer = text.text("model_type", ""), keys.text("model_type")
     return (inner if inner in FAMILIES else outer), text
 
+
+TOWERS = ("vision", "audio")
 
 TIED = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", "falcon", "starcoder2", "phi3small"})
 """Types whose library default is that the head reads the embedding."""
