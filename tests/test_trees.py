@@ -69,15 +69,17 @@ def test_a_correction_multiplies_seconds_and_joules_of_its_family_alone():
 
 def test_batches_files_and_texts_keep_corrections(tmp_path):
     device = corrected(0.25, -0.125)
+    device = replace(device, corrections={**device.corrections, "matmul.bf16@lib": Correction(pack([(LEAF, 1.0)]), "")})
     model = compile_graph(matmul(symbol("m"), 1024, 2048), device)
     model.save(str(tmp_path / "m.wattir"))
 
+    assert "@lib" in device_text(device) and "@lib" not in (tmp_path / "m.wattir").read_text()
     assert device_from_text(device_text(device), "text").corrections == device.corrections
     assert wattir.load(str(tmp_path / "m.wattir"))(m=512) == model(m=512)
     assert model(m=np.array([512, 7])).energy_j[0] == pytest.approx(model(m=512).energy_j, rel=1e-12)
 
 
-@pytest.mark.parametrize("text", ["", "?", "AAAA", pack([(LEAF, 0.5)])[:-6]])
+@pytest.mark.parametrize("text", ["", "?", "é", "AAAA", pack([(LEAF, 0.5)])[:-6], pack([(LEAF, math.nan)])])
 def test_a_damaged_text_is_refused_in_one_line(text):
     with pytest.raises(DeviceError, match="damaged"):
         unpack(text)

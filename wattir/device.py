@@ -299,6 +299,13 @@ def physics_only(device: Device) -> Device:
     return replace(device, corrections={}, interval_families={})
 
 
+def without_libraries(device: Device) -> Device:
+    """The device without what is kept by library (``family.math@library``), which no network asks for."""
+    corrections = {key: one for key, one in device.corrections.items() if "@" not in key}
+    widths = {key: width for key, width in device.interval_families.items() if "@" not in key}
+    return replace(device, corrections=corrections, interval_families=widths)
+
+
 def _interval(table: Mapping[str, Any], lender: Device | None) -> dict[str, Any]:
     if lender is None:
         own = table["interval"]

@@ -8,7 +8,7 @@ its smaller half before its larger half: one byte, the feature, and one, which o
 
 from __future__ import annotations
 
-import binascii
+import math
 import struct
 import zlib
 from base64 import b64decode, b64encode
@@ -52,9 +52,12 @@ def unpack(text: str) -> tuple[float, ...]:
     """The flat table of an ensemble, as `wattir.roofline.correction` takes it; DeviceError if the text is damaged."""
     try:
         unpacker = zlib.decompressobj()
-        return _table(unpacker.decompress(b64decode(text, validate=True), MOST_BYTES))
-    except (binascii.Error, zlib.error, struct.error, IndexError) as error:
+        table = _table(unpacker.decompress(b64decode(text, validate=True), MOST_BYTES))
+    except (ValueError, zlib.error, struct.error, IndexError) as error:  # binascii's error is a ValueError
         raise DeviceError(f"correction {text[:20]!r}...: damaged ({error}); expected what `wattir fit` wrote") from None
+    if not all(map(math.isfinite, table)):
+        raise DeviceError(f"correction {text[:20]!r}...: damaged (not a number); expected what `wattir fit` wrote")
+    return table
 
 
 def _table(packed: bytes) -> tuple[float, ...]:

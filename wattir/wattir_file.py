@@ -17,7 +17,7 @@ import os
 from dataclasses import dataclass
 
 from wattir.costmodel import CostModel, compile_graph
-from wattir.device import Device, device_from_text
+from wattir.device import Device, device_from_text, without_libraries
 from wattir.device_text import device_text
 from wattir.errors import ModelFileError
 from wattir.graph_check import check_graph
@@ -49,7 +49,8 @@ def write_cost_model(model: CostModel, path: str) -> None:
     """Writes a network with its machine's coefficients, runtime and precision."""
     lines = [FIRST_LINE, f"runtime {model.runtime}"]
     lines += [f"dtype {model.dtype}"] if model.dtype else []
-    lines += ["device", *("| " + line for line in device_text(model.device).splitlines()), "graph"]
+    machine = without_libraries(model.device)
+    lines += ["device", *("| " + line for line in device_text(machine).splitlines()), "graph"]
     write_whole(path, "\n".join(lines) + "\n" + graph_text(model.graph))
 
 
