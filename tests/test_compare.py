@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import wattir
 from wattir.cli import main
 from wattir.compare import FACTORS, Terms, difference, joules_of, log_mean, per_sample, terms_of
+from wattir.ir import GraphBuilder
 
 VALUES = st.floats(1e-6, 1e6)
 PAIRS = st.lists(st.tuples(VALUES, VALUES, VALUES), min_size=1, max_size=4)
@@ -66,6 +67,21 @@ def test_what_is_not_there_on_one_side_goes_to_the_factor_that_is_zero() -> None
 @given(VALUES, VALUES)
 def test_log_mean_lies_between(a: float, b: float) -> None:
     assert min(a, b) * (1 - 1e-9) <= log_mean(a, math.log(b / a)) <= max(a, b) * (1 + 1e-9)
+
+
+def test_an_exchange_over_a_slower_link_is_communication() -> None:
+    builder = GraphBuilder("sum")
+    for name, role in (("x", "input"), ("y", "value")):
+        builder.tensor(name, (2**26,), "bf16", role)
+    builder.op("collective", ("x",), ("y",), name="sum", source="psum", function="all_reduce", ranks=8)
+    graph = builder.finish(("x",), ("y",))
+    costs = [wattir.compile(graph, device=device) for device in ("h100_sxm", "l40s")]  # NVLink, PCIe
+
+    fast, slow = (terms_of(cost, {}) for cost in costs)
+    found = difference(fast, slow)
+
+    assert joules_of(slow) == pytest.approx(costs[1]().energy_j, rel=1e-9)
+    assert found["communication"] == max(found.values()) > 0.0
 
 
 @pytest.mark.parametrize(("model", "device", "runtime", "dtype", "sizes"), [

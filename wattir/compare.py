@@ -4,7 +4,7 @@ A pass's joules are a sum of terms, and every term a product of factors:
 
     E = samples * [  flop  * (j_per_flop + running_w / (flop_rate * utilisation))      and so for vector operations,
                    + bytes * (j_per_byte + running_w / (byte_rate * utilisation))      and for bytes of the cache
-                   + launch_s * static_w + waiting_s * static_w ]
+                   + launch_s * static_w + link_s * static_w + waiting_s * static_w ]
 
 Volumes and seconds are per sample; rates are the machine's peaks; `utilisation` is the seconds that all volumes would
 take at the peaks, one after the other, over the seconds that the kernels run. The difference of two such sums goes to
@@ -38,7 +38,7 @@ FACTORS = {
     "memory traffic": "bytes per sample",
     "utilisation": "how near to its peaks the machine runs",
     "launches": "fixed seconds of kernels per sample, at rest power",
-    "communication": "exchange among machines",
+    "communication": "seconds of exchange among devices per sample, at rest power",
     "host": "seconds of waiting for the host per sample, at rest power",
     "machine energy": "joules per FLOP and per byte",
     "machine speed": "peak rates at the precision of the kernels",
@@ -50,6 +50,7 @@ STREAMS = ("flop", "ops", "bytes", "cache bytes")
 VOLUMES = dict(zip(STREAMS, ("compute volume", "compute volume", "memory traffic", "memory traffic"), strict=True))
 COEFFICIENTS = dict(zip(STREAMS, ("j_per_flop", "j_per_op", "j_per_byte", "j_per_cache_byte"), strict=True))
 DYNAMIC = (*COEFFICIENTS.values(), "busy_w")
+LINK_BYTES = CELLS.index("link_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Kernel:
     joules: Mapping[str, float]
     busy_s: float
     launch_s: float
+    link_s: float
 
 
 def terms_of(model: CostModel, sizes: Mapping[str, int]) -> Terms:
@@ -72,7 +74,8 @@ def terms_of(model: CostModel, sizes: Mapping[str, int]) -> Terms:
     batch = bound.get(model.graph.batch, 1) if model.graph.batch else 1
     kernels = [_kernel(model, row, [evaluate(cell, bound) for cell in cells_of(work)], evaluate(work.times, bound))
                for work, row in zip(model.kernels, model.rows, strict=True)]  # fmt: skip
-    waiting_s = max(evaluate(model.host_ops, bound) * model.host_op_s - sum(k.busy_s + k.launch_s for k in kernels), 0)
+    running_s = sum(k.busy_s + k.launch_s + k.link_s for k in kernels)
+    waiting_s = max(evaluate(model.host_ops, bound) * model.host_op_s - running_s, 0)
     return _terms(kernels, float(batch), model.device.coefficients.static_w, float(waiting_s))
 
 
@@ -87,12 +90,13 @@ def _kernel(model: CostModel, row: Row, cells: Sequence[float], times: float) ->
     scale, slower = (
         over / whole if whole else 0.0 for over, whole in ((joules, sum(parts.values())), (seconds, plain_s))
     )
+    link_s = cells[LINK_BYTES] * constants["s_per_link_byte"]
     volume, peaks = _volumes(cells, constants), _peaks(model, row)
     return Kernel(
         {name: times * value for name, value in volume.items()},
         {name: times * value / peaks[name] for name, value in volume.items()},
         {name: times * scale * value for name, value in parts.items()},
-        times * slower * (plain_s - launch_s), times * slower * launch_s,
+        times * slower * (plain_s - launch_s - link_s), times * slower * launch_s, times * slower * link_s,
     )  # fmt: skip
 
 
@@ -121,14 +125,17 @@ def _peaks(model: CostModel, row: Row) -> dict[str, float]:
 
 
 def _terms(kernels: Sequence[Kernel], batch: float, static_w: float, waiting_s: float) -> Terms:
-    busy_s, launch_s = (sum(getattr(kernel, name) for kernel in kernels) for name in ("busy_s", "launch_s"))
+    busy_s, launch_s, link_s = (
+        sum(getattr(kernel, name) for kernel in kernels) for name in ("busy_s", "launch_s", "link_s")
+    )
     volume, peak_s = ({s: sum(getattr(k, name)[s] for k in kernels) for s in STREAMS} for name in ("volume", "peak_s"))
     joules = {name: sum(kernel.joules[name] for kernel in kernels) for name in (*DYNAMIC, "static_w")}
-    rest_w = joules["static_w"] / ((busy_s + launch_s) or 1.0)
+    rest_w = joules["static_w"] / ((busy_s + launch_s + link_s) or 1.0)
     running_w = rest_w + (joules["busy_w"] / busy_s if busy_s else 0.0)
     slowness = busy_s / (sum(peak_s.values()) or 1.0)
     terms: dict[str, Mapping[str, float]] = {
         "launches": {"samples": batch, "launches": launch_s / batch, "machine power": rest_w},
+        "links": {"samples": batch, "communication": link_s / batch, "machine power": rest_w},
         "waiting": {"samples": batch, "host": waiting_s / batch, "machine power": static_w},
     }
     for name in STREAMS:
