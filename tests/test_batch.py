@@ -13,6 +13,7 @@ import wattir
 from wattir import layers
 from wattir.dims import symbol
 from wattir.errors import SizeError
+from wattir.ir import Graph, GraphBuilder
 from wattir.tables import Table, merged
 
 REAL = {
@@ -47,6 +48,30 @@ def test_a_real_network_gives_the_same_one_by_one_and_in_a_batch(name: str, runt
     model = wattir.compile(name, device="h100_sxm", runtime=runtime)
 
     assert worst(model, drawn(REAL[name], 10_000), range(0, 10_000, 400)) < 1e-12
+
+
+@pytest.mark.parametrize(("device", "name"), [("a30", "resnet50"), ("xeon_gold_5120", "resnet50")])
+def test_learned_corrections_are_the_same_one_by_one_and_in_a_batch(device: str, name: str) -> None:
+    model = wattir.compile(name, device=device)
+
+    assert len(model.trees) > 1  # the machine has some of these kernels
+    assert worst(model, drawn(REAL[name], 2_000), range(0, 2_000, 100)) < 1e-12
+
+
+@pytest.mark.parametrize("device", ["h100_sxm", "xeon_gold_5120"])  # with a link, and without one
+def test_exchanges_are_the_same_one_by_one_and_in_a_batch(device: str) -> None:
+    model = wattir.compile(summed(symbol("n")), device=device)
+
+    assert worst(model, drawn({"n": (1, 5_000_000)}, 500), range(500)) < 1e-12
+
+
+def summed(elements: Any) -> Graph:
+    """An all-reduce over four devices."""
+    builder = GraphBuilder("sum")
+    builder.tensor("x", (elements,), "bf16", "input")
+    builder.tensor("y", (elements,), "bf16")
+    builder.op("collective", ("x",), ("y",), name="sum", source="psum", function="all_reduce", ranks=4)
+    return builder.finish(("x",), ("y",))
 
 
 @pytest.mark.parametrize("device", wattir.devices())
