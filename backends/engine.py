@@ -12,7 +12,9 @@ from numba.extending import register_jitable
 
 from wattir import interval, roofline
 from wattir import totals as totals_module
+from wattir.costmodel import EXACT
 from wattir.dims import CHANCE
+from wattir.graph_check import MAX_DIM
 from wattir.machine import ROW_CONSTANTS
 from wattir.roofline import kernel_cost
 from wattir.totals import SUMS
@@ -29,8 +31,6 @@ LANES = 64
 """Points that go through a tape together: their registers stay in the first-level cache."""
 
 LAUNCHES = CELLS.index("launches")
-MAX_DIM = 2.0**40
-EXACT = 2.0**53
 
 
 def _row_cost() -> Any:

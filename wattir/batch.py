@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from wattir.costmodel import MAX_SIZE, Answer, CostModel
+from wattir.costmodel import Answer, CostModel
 from wattir.errors import SizeError
+from wattir.graph_check import MAX_DIM
 from wattir.program import Program
 from wattir.tables import MERGED_ROWS, Array, laid_out, merged, run_program, table_of
 from wattir.totals import SUMS
@@ -114,7 +115,7 @@ def _encode(column: Array, places: Array, name: str) -> Array | None:
 
 
 def _sorted_out(column: Array, places: Array, name: str) -> Array | None:
-    wrong = (column < 0) | (column > MAX_SIZE)
+    wrong = (column < 0) | (column > MAX_DIM)
     if wrong.any():
         raise _out_of_range(name, column, wrong)
     values, found = np.unique(column, return_inverse=True)
@@ -137,7 +138,7 @@ def _whole(name: str, array: Array) -> Array:
         raise SizeError(f"size {name} has dtype {array.dtype}; expected whole numbers")
     if array.dtype.kind == "f" or array.dtype == np.uint64:
         with np.errstate(invalid="ignore"):
-            wrong = ~((array >= 0) & (array <= MAX_SIZE) & (array == np.floor(array)))
+            wrong = ~((array >= 0) & (array <= MAX_DIM) & (array == np.floor(array)))
         if wrong.any():
             raise _out_of_range(name, array, wrong)
     return np.ascontiguousarray(array, np.int64)
@@ -146,4 +147,4 @@ def _whole(name: str, array: Array) -> Array:
 def _out_of_range(name: str, array: Array, wrong: Array) -> SizeError:
     at = np.unravel_index(int(np.flatnonzero(wrong)[0]), wrong.shape)
     where = ", ".join(str(int(axis)) for axis in at)
-    return SizeError(f"size {name}[{where}] = {array[at]}; expected a whole number from 0 to {MAX_SIZE}")
+    return SizeError(f"size {name}[{where}] = {array[at]}; expected a whole number from 0 to {MAX_DIM}")

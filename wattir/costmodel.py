@@ -12,7 +12,7 @@ from wattir.costs import tabulate
 from wattir.device import Device
 from wattir.dims import Size, bounds, evaluate, maximum
 from wattir.errors import SizeError, suggestion
-from wattir.graph_check import check_graph, check_sizes, formula_dims
+from wattir.graph_check import MAX_DIM, check_graph, check_sizes, formula_dims
 from wattir.interval import widening
 from wattir.ir import Graph
 from wattir.machine import Row, assembled, row_of
@@ -23,7 +23,6 @@ from wattir.roofline import kernel_cost
 from wattir.totals import totals
 from wattir.work import CELLS, Work, cells_of
 
-MAX_SIZE = 2**40
 EXACT = 2**53
 """The largest whole number up to which a double holds every one: batches count in doubles."""
 
@@ -178,8 +177,8 @@ class CostModel:
 def check_size(name: str, value: Any) -> None:
     """SizeError unless `value` is a whole number from 0 to 2^40."""
     whole = isinstance(value, int) or (hasattr(value, "is_integer") and value.is_integer())
-    if isinstance(value, bool) or not whole or not 0 <= value <= MAX_SIZE:
-        raise SizeError(f"size {name}={value!r}; expected a whole number from 0 to {MAX_SIZE}")
+    if isinstance(value, bool) or not whole or not 0 <= value <= MAX_DIM:
+        raise SizeError(f"size {name}={value!r}; expected a whole number from 0 to {MAX_DIM}")
 
 
 def _near(name: str, model: CostModel) -> str:

@@ -128,8 +128,7 @@ def _serving(engines: Mapping[str, Any], where: str) -> None:
 
 def _interval(table: Mapping[str, Any], where: str) -> None:
     _known(table, (*INTERVAL, "families", "source"), where)
-    families = table.get("families", {})
-    _known(families, tuple(families), f"{where} families")
+    families = _table(table, "families", where) if "families" in table else {}
     _numbers(families, dict.fromkeys(families, INTERVAL["layer"]), f"{where} families")
     _text(table, "source", where)
     _numbers(table, INTERVAL, where)

@@ -32,9 +32,9 @@ class Row:
     """Constants of one row, and what they say of their origin.
 
     `key` is what corrections and intervals are kept under: ``family.math`` or ``family.math@library``. `spread`: see
-    `wattir.interval.half_width`. `linked`: whether the machine's link to others
-    is known. `corrections`: the ensembles of time and of power as texts, empty where there is none;
-    `assembled` puts them in one table and their places into the constants.
+    `wattir.interval.width_of`. `linked`: whether the machine's link to others is known. `corrections`: the ensembles of
+    time and of power as texts, empty where there is none; `assembled` puts them in one table and their places into the
+    constants.
     """
 
     key: str
@@ -96,6 +96,6 @@ def row_of(
 
 
 def _spread(device: Device, keys: Iterable[str]) -> float:
-    """The square of a layer's half-width, the narrowest known of these keys', less that of networks."""
+    """The square of a layer's half-width, by the first of these keys that has one, less that of networks."""
     width = next((device.interval_families[key] for key in keys if key in device.interval_families), None)
     return float((device.interval_layer if width is None else width) ** 2 - device.interval_network**2)

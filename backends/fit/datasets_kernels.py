@@ -22,12 +22,13 @@ from . import datasets_links as links
 from . import datasets_mla as mla
 from . import datasets_states as states
 from .library import BLOCKED, MATH, by_library, no_rows, seconds_and_joules
-from .rows import Rows, joined, layer_rows, together
+from .rows import ACTIVATION_BYTES, STATE_BYTES, WEIGHT_BYTES, Array, Rows, joined, layer_rows, together
 from .tables import read_table
 
 COPIES = 6
-BLOCKED_S = 4e-4
 """Copies of a product's weights that its replay rotates."""
+BLOCKED_S = 4e-4
+"""Shorter products in blocks of 8 bit numbers are their launch."""
 MAIN = frozenset({
     "vllm_default", "torch.nn.functional.linear", "CutlassFP8ScaledMMLinearKernel", "vllm_flash_attn",
     "vllm_flash_attn_fa2", "vllm_flash_attn_fa3", "vllm_flashinfer", "vllm_vit_flash_attn", "vllm_vit_flash_attn_fa2",
@@ -57,8 +58,8 @@ def gemm(table: Any, dtype: str) -> Rows:
     graph = layers.matmul(symbol("m"), symbol("n"), symbol("k"), math)
     group = joined(table, "n", "k")
     rows = layer_rows(graph, {"m": m, "n": n, "k": k}, group=group, math=math, **seconds_and_joules(table))
-    rows.work[:, 7] = weight_bytes * n * k
-    rows.work[:, 8] = activation_bytes * m * k + 2.0 * m * n  # results are 16 bit
+    rows.work[:, WEIGHT_BYTES] = weight_bytes * n * k
+    rows.work[:, ACTIVATION_BYTES] = activation_bytes * m * k + 2.0 * m * n  # results are 16 bit
     return rows
 
 
@@ -80,10 +81,10 @@ def generation_attention(table: Any, dtype: str) -> Rows:
     parts = [_attention(part, "bf16", False) for part in _by_window(table)]
     rows = together(parts)
     if MATH[dtype] == "fp8":
-        rows.work[:, 9] *= 0.5
-    held = rows.work[:, 9] <= CACHE_HELD_BYTES  # the one cache is read again and again: as activations are
-    rows.work[:, 8] += np.where(held, rows.work[:, 9], 0.0)
-    rows.work[:, 9] = np.where(held, 0.0, rows.work[:, 9])
+        rows.work[:, STATE_BYTES] *= 0.5
+    held = rows.work[:, STATE_BYTES] <= CACHE_HELD_BYTES  # the one cache is read again and again: as activations are
+    rows.work[:, ACTIVATION_BYTES] += np.where(held, rows.work[:, STATE_BYTES], 0.0)
+    rows.work[:, STATE_BYTES] = np.where(held, 0.0, rows.work[:, STATE_BYTES])
     return rows
 
 
@@ -160,16 +161,23 @@ def kernels(folder: str, name: str, system: str, dtype: str = "") -> Rows:
     if table.empty:
         return no_rows()
     rows = by_library(table, lambda part: TABLES[name].read(part, dtype), dtype)
-    main = np.isin(rows.label, list(MAIN)) & (dtype not in BLOCKED)
-    if (
-        dtype == "fp8_block" and "fp8" not in types
-    ):  # the only rows of fp8; short ones are their launch, not the product
-        main = np.isin(rows.label, list(MAIN)) & (rows.time_s > BLOCKED_S)
-    if not main.any() and dtype not in BLOCKED:
-        main = np.full(rows.samples, True)  # the main server has none of this type
-    physics = np.stack([main, main & (name in JOULES)], axis=1).astype(float)
+    informing = _informing(rows, dtype, types)
+    physics = np.stack([informing, informing & (name in JOULES)], axis=1).astype(float)
     rows = replace(rows, weight=physics, label=np.full(rows.samples, name))
     return rows.without({"no time": ~(rows.time_s > 0.0)})
+
+
+def _informing(rows: Rows, dtype: str, types: set[str]) -> Array:
+    """Where rows inform the physics: those of the main server's libraries, in types without scales of their own.
+
+    A type that the main server lacks is informed by all; fp8 that comes in blocks alone, by its longer products.
+    """
+    main = np.isin(rows.label, list(MAIN))
+    if dtype == "fp8_block" and "fp8" not in types:
+        return np.asarray(main & (rows.time_s > BLOCKED_S))
+    if dtype in BLOCKED:
+        return np.zeros(rows.samples, bool)
+    return main if main.any() else np.ones(rows.samples, bool)
 
 
 def known_dtype(name: str, dtype: str) -> bool:

@@ -19,7 +19,7 @@ from wattir.errors import InputError
 from wattir.ir import Graph
 from wattir.work import Work
 
-from .rows import Rows, joined, network_rows
+from .rows import ACTIVATION_BYTES, STATE_BYTES, Rows, joined, network_rows
 from .tables import read_file, with_joules
 
 Row = Any
@@ -117,8 +117,8 @@ def _groups(table: Any) -> list[str]:
 def _cold(rows: Rows, cold: Any) -> Any:
     """Activations of cold rows among the bytes that always come from memory."""
     work = rows.work.copy()
-    work[:, 9] += np.where(cold, work[:, 8], 0.0)
-    work[:, 8] = np.where(cold, 0.0, work[:, 8])
+    work[:, STATE_BYTES] += np.where(cold, work[:, ACTIVATION_BYTES], 0.0)
+    work[:, ACTIVATION_BYTES] = np.where(cold, 0.0, work[:, ACTIVATION_BYTES])
     return work
 
 

@@ -19,7 +19,7 @@ from .intervals import beyond_waiting, borrowed_energy, half_width, interval
 from .learn import learned
 from .model import predict, sums
 from .priors import limits_of, priors_from, priors_of
-from .rows import Array, Rows, drawn, plain, together
+from .rows import WEIGHT_BYTES, Array, Rows, drawn, plain, together
 from .solve import Prior, log_residuals, solve, with_values
 from .write import with_fit, without_fit
 
@@ -225,7 +225,7 @@ def _load(source: Source, data: str, say: Callable[[str], None]) -> Rows:
 def as_run(part: Rows, source: Source, device: Device) -> Rows:
     """Weighted, with no weight where the physics is not fitted to a sample; weights of the network that all fit in the
     last-level cache stay there, as in `compile_graph`."""
-    weights = np.bincount(part.sample, part.work[:, 7] * part.times, part.samples)
+    weights = np.bincount(part.sample, part.work[:, WEIGHT_BYTES] * part.times, part.samples)
     copies = 1 if source.network else source.copies
     hot = bool(copies) * (copies * weights <= device.cache_bytes)[part.sample]
     return replace(part, weight=_weight(part, source.most), hot=np.maximum(part.hot, hot))

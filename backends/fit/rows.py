@@ -14,6 +14,11 @@ from wattir.ir import Graph
 from wattir.work import CELLS, Work, cells_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+WEIGHT_BYTES, ACTIVATION_BYTES, STATE_BYTES = (
+    CELLS.index(name) for name in ("weight_bytes", "activation_bytes", "state_bytes")
+)
+"""Columns of `Rows.work`."""
 JOULES_OF = "joules of"
 """How a reason in `Rows.dropped` begins where rows lost their joules alone, and are still there with their seconds."""
 

@@ -7,7 +7,6 @@ each end, so the power of a window is the slope between the first and the last *
 from __future__ import annotations
 
 import bisect
-import itertools
 import math
 import statistics
 import threading
@@ -106,11 +105,6 @@ class Meter:
             "temperature_c": mean([sample.temperature_c for sample in samples]),
             "throttle_bits": any_bits(samples),
         }
-
-    def period_s(self) -> float:
-        """The median time between the edges seen so far; NaN before there are two."""
-        gaps = [after.time_s - before.time_s for before, after in itertools.pairwise(self.edges)]
-        return statistics.median(gaps) if gaps else math.nan
 
 
 def between(marks: list[Any], start_s: float, end_s: float) -> list[Any]:
