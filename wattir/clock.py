@@ -30,9 +30,9 @@ CORE_STATIC = 0.8
 CORE_BYTE = 0.5
 
 CLOCK_WIDTH = 0.2
-"""Added in log space per factor e between a clock and the nearest that rows were measured at. An A100 fitted at 900 MHz
-alone, then judged at the clocks left out too, has 90 % quantiles of its log error of joules of 0.11 at 900, 0.14 at 510
-and 1320 MHz; where its voltages are taken 10 % wrong, up to 0.21."""
+"""Added in log space per factor e between a clock and the nearest that rows were measured at. The A100 fitted to the
+first source of its plan alone, at 900 MHz, and judged on the second: 90 % quantiles of its log error of joules are 0.10
+at 870 and 960, 0.12 at 510, 0.17 at 1410 MHz (13 to 15 workloads each, 2026-11-25)."""
 
 LEAST_CLOCK, MOST_CLOCK = 0.1, 1.2
 """Clocks accepted, as shares of boost."""
