@@ -74,7 +74,7 @@ def test_the_shape_arithmetic_of_exporters() -> None:
     end=st.integers(-15, 15) | st.sampled_from([2**31 - 1, 2**63 - 1, -(2**63)]),
     step=st.sampled_from([1, 1, 2, 3, -1, -2]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_slice_is_as_the_standard_says(size: int, start: int, end: int, step: int) -> None:
     """Start and end are clamped to the axis, which is not numpy's rule for a start before it and a negative step."""
     low, high = (0, size) if step > 0 else (-1, size - 1)

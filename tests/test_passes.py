@@ -196,7 +196,7 @@ def networks(draw: Any) -> Graph:
     return drop_dead(net.done(*outputs))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(networks())
 def test_fusion_keeps_the_work_and_saves_bytes(graph: Graph) -> None:
     fused = check_graph(fuse(graph))  # in runnable order: no two kernels wait for each other
@@ -208,7 +208,7 @@ def test_fusion_keeps_the_work_and_saves_bytes(graph: Graph) -> None:
     assert set(graph.outputs) <= {name for op in fused.ops for name in op.outs}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(networks())
 def test_whole_pipelines_give_legal_graphs(graph: Graph) -> None:
     for runtime in ("eager", "compiled"):

@@ -109,7 +109,7 @@ def test_memory_by_hand():
     assert served.most_texts(Request(512, 300)) == int(free / each)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.integers(1, 4000), st.integers(1, 3000), st.integers(1, 400), st.sampled_from([(1, 1), (2, 1), (4, 4), (1, 4)])
 )

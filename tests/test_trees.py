@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import wattir
@@ -34,7 +34,6 @@ def value_of(tree, found):
     return tree[1]
 
 
-@settings(deadline=None)
 @given(st.lists(trees, min_size=1, max_size=5), st.lists(singles, min_size=len(FEATURES), max_size=len(FEATURES)))
 def test_a_packed_ensemble_answers_like_its_trees(ensemble, found):
     total = sum(value_of(tree, found) for tree in ensemble)
