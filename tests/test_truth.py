@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -81,6 +82,40 @@ EXACT = {
     "sd_1_5_unet": 803_273_441_280,  # half of what torch's FlopCounterMode counts at batch 2
 }
 OTHER_PARAMS = {"sd_1_5_unet": 859_520_964, "clip_vit_b_32": 151_277_312}  # CLIP's without its temperature, a scalar
+
+
+def lstm(inputs: int, width: int) -> int:
+    """Multiply-adds of one step of a layer: four gates of the input and of the state."""
+    return 4 * width * (inputs + width)
+
+
+def chain(*widths: int) -> int:
+    """Multiply-adds of a perceptron."""
+    return sum(a * b for a, b in pairwise(widths))
+
+
+def unet(inputs: int, classes: int, voxels: tuple[int, ...], widths: tuple[int, ...]) -> int:
+    """Multiply-adds of a 3D U-Net: two 3x3x3 convolutions a level, down and up, and 2x2x2 steps up between."""
+    down = sum(n * 27 * (a * b + b * b) for n, a, b in zip(voxels, (inputs, *widths), widths, strict=False))
+    up = sum(n * (b * a + 27 * 3 * a * a) for n, a, b in zip(voxels, widths, widths[1:], strict=False))
+    return down + up + voxels[0] * widths[0] * classes
+
+
+BRATS = tuple(224 * 224 * 160 // 8**level for level in range(6))
+KITS = tuple(128**3 // 8**level for level in range(6))
+HEARD = 2 * (lstm(240, 1024) + lstm(1024, 1024)) + lstm(2048, 1024) + 2 * lstm(1024, 1024)  # of a pair of frames
+MLPERF = {
+    # Reddi et al. 2019, arXiv:1911.02549, table I: GOP of an image to the digits given; parameters as built
+    "ssd_mobilenet": (6_818_111, 2.47e9),
+    "ssd_resnet34": (19_972_534, 433e9),
+    # parameters as built; not published at 800x800
+    "retinanet_resnext50": (37_128_876, 402e9),
+    "rnnt": (45_323_869, 2 * (100 * HEARD + 90 * 2 * lstm(320, 320) + 512 * (100 * 1053 + 90 * 349))),
+    # two perceptrons, and every feature with every feature
+    "dlrm": (24_036_595_969, 2 * (chain(13, 512, 256, 128) + 27 * 27 * 128 + chain(479, 1024, 1024, 512, 256, 1))),
+    "unet3d_brats": (29_692_574, 2 * unet(4, 4, BRATS, (30, 60, 120, 240, 320, 320))),
+    "unet3d_kits": (31_190_243, 2 * unet(1, 3, KITS, (32, 64, 128, 256, 320, 320))),
+}
 CAUSAL = {"gpt2", "llama_3_2_1b", "llama_3_8b"}
 LIGHT_NAMES = sorted(path.stem for path in LIGHT.glob("light_*.onnx"))
 NAMES = [*model_names(), *LIGHT_NAMES]
@@ -111,7 +146,7 @@ def flop(name: str, runtime: str = "eager", **sizes: int) -> int:
 
 
 def test_every_built_in_model_has_its_figures() -> None:
-    assert {*TORCHVISION, *TRANSFORMERS, *OTHER_PARAMS} == set(model_names())
+    assert {*TORCHVISION, *TRANSFORMERS, *OTHER_PARAMS, *MLPERF} == set(model_names())
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
@@ -124,6 +159,13 @@ def test_torchvision_networks(name: str) -> None:
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_transformers(name: str) -> None:
     assert (graph_of(name).params, flop(name)) == TRANSFORMERS[name]
+
+
+@pytest.mark.parametrize("name", MLPERF)
+def test_mlperf_networks(name: str) -> None:
+    params, expected = MLPERF[name]
+    assert graph_of(name).params == params
+    assert flop(name) == pytest.approx(expected, rel=0.002)
 
 
 @pytest.mark.parametrize("name", EXACT)
