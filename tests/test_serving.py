@@ -13,11 +13,12 @@ from wattir.cli import main
 from wattir.device import device_from_text, load_device
 from wattir.device_text import device_text
 from wattir.errors import DeviceError, InputError, SizeError
+from wattir.frontends.configs import load_config, phase
 from wattir.serving import FACTORS, Shape, busiest, engine_on, mixed_cost, step_cost
 from wattir.serving_engine import PARTS, Engine
 from wattir.serving_model import Deployment, Request, Served
 from wattir.serving_report import Load, report, run_lane, serve
-from wattir.serving_steps import Demand, Routing
+from wattir.serving_steps import Demand, Routing, step_kernels
 
 H100 = load_device("h100_sxm")
 QWEN = "Qwen/Qwen3-8B"
@@ -167,6 +168,17 @@ def test_joules_of_decoding_rise_with_context_where_every_head_has_its_keys(mode
         sum(run_lane(served, engine, Request(isl, 2), 1.0).energy_j["decode"].values()) for isl in (100, 5000)
     )
     assert low < long / short < high
+
+
+@pytest.mark.parametrize("model", ["Qwen/Qwen3-30B-A3B-Instruct-2507", "deepseek-ai/DeepSeek-V3.1"])
+@pytest.mark.parametrize("name", ["prefill", "decode"])
+def test_what_follows_the_context_is_the_same_however_weights_lie(model, name):
+    """Plans ask for these kernels once for all ways to hold and to share weights."""
+    plain, other = (
+        step_kernels(phase(load_config(model), name, **how)[0], ("context",)).groups["context"][0]
+        for how in ({"tp": 4}, {"tp": 4, "ep": 8, "weights": "int4"})
+    )
+    assert plain == other and {work.kind for work in plain} == {"attention"}
 
 
 def test_stages_share_weights_and_fill_the_pipeline():

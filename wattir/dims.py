@@ -51,6 +51,8 @@ class Dim:
         return _make(add_terms(_terms(self), _terms(other))) if _is_size(other) else NotImplemented
 
     def __mul__(self, other: Size) -> Size:
+        if isinstance(other, int) and other == 1:
+            return self
         return _make(multiply_terms(_terms(self), _terms(other))) if _is_size(other) else NotImplemented
 
     def __neg__(self) -> Size:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from wattir.dims import Dim, Size, names, product
@@ -18,6 +18,11 @@ from wattir.kinds import DTYPE_BYTES
 MAX_RANK = 64
 
 Attr = Any  # Size | str | bool | tuple[Size, ...]
+
+
+@lru_cache(maxsize=4096)
+def _elements(shape: tuple[Size, ...]) -> Size:
+    return product(shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class Tensor:
     @property
     def elements(self) -> Size:
         """The product of the shape; 1 for a scalar."""
-        return product(self.shape)
+        return _elements(self.shape)
 
     @property
     def bytes(self) -> Size:

@@ -57,7 +57,7 @@ class Atom:
 
 def _sorted_terms(terms: dict[Monomial, int]) -> Terms:
     kept = [(monomial, c) for monomial, c in terms.items() if c]
-    return tuple(sorted(kept, key=_order, reverse=True))
+    return tuple(sorted(kept, key=_order, reverse=True) if len(kept) > 1 else kept)
 
 
 def _order(term: tuple[Monomial, int]) -> Any:
@@ -77,6 +77,8 @@ def multiply_terms(a: Terms, b: Terms) -> Terms:
     """The product of two polynomials; SizeError where it would explode."""
     if len(a) * len(b) > MAX_TERMS * MAX_TERMS:
         raise SizeError(f"size formula with {len(a)} times {len(b)} terms; expected at most {MAX_TERMS} each")
+    if len(b) == 1 and b[0][0] == ():
+        return tuple((monomial, coefficient * b[0][1]) for monomial, coefficient in a)  # a number keeps the order
     total: dict[Monomial, int] = {}
     for left, left_coefficient in a:
         for right, right_coefficient in b:
@@ -86,6 +88,8 @@ def multiply_terms(a: Terms, b: Terms) -> Terms:
 
 
 def _times(a: Monomial, b: Monomial) -> Monomial:
+    if not a or not b:
+        return a or b
     powers = dict(a)
     for atom, power in b:
         powers[atom] = powers.get(atom, 0) + power

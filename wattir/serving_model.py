@@ -9,11 +9,10 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from wattir.costmodel import compile_graph
 from wattir.device import Device
 from wattir.errors import SizeError
 from wattir.serving import Shape, busiest
-from wattir.serving_steps import Demand, Phase, Routing
+from wattir.serving_steps import Demand, Kernels, Phase, Routing, step_kernels
 
 CHUNK_TOKENS = 8192
 """Tokens of one step at most: vLLM's max-num-batched-tokens on server GPUs."""
@@ -138,11 +137,20 @@ def described(model: Any) -> Any:
     return model if isinstance(model, configs.Decoder) else configs.load_config(model)
 
 
-@lru_cache(maxsize=64)
-def _graphs(config: Any, **held: Any) -> tuple[Any, Any, Any]:
-    """Prefill and decode graphs and the footprint: the same on every machine."""
-    configs = import_module("wattir.frontends.configs")
-    return (*configs.decoder_graphs(config, **held), configs.footprint(config, **held))
+@lru_cache(maxsize=256)
+def _by_tokens(config: Any, **held: Any) -> tuple[Kernels, Any]:
+    """The kernels of a step that follow its tokens and texts, and the footprint: the same on every machine."""
+    graph, footprint = import_module("wattir.frontends.configs").phase(config, "decode", **held)
+    return step_kernels(graph, ("tokens", "texts")), footprint
+
+
+@lru_cache(maxsize=256)
+def _by_context(config: Any, **held: Any) -> tuple[Kernels, Kernels]:
+    """The kernels of decoding and of prefill that follow the context of the texts: how weights and experts are held
+    and shared does not matter to them."""
+    phase = import_module("wattir.frontends.configs").phase
+    decode, prefill = (step_kernels(phase(config, name, **held)[0], ("context",)) for name in ("decode", "prefill"))
+    return decode, prefill
 
 
 class Served:
@@ -150,15 +158,13 @@ class Served:
 
     def __init__(self, model: Any, device: Device, deployment: Deployment) -> None:
         config = described(model)
-        held: dict[str, Any] = {
-            "tp": deployment.tp_size, "ep": deployment.ep_size,
-            "weights": deployment.weights, "kv_cache": deployment.kv_cache,
-        }  # fmt: skip
+        attended: dict[str, Any] = {"tp": deployment.tp_size, "kv_cache": deployment.kv_cache}
         self.config, self.device, self.deployment = config, device, deployment
-        prefill, decode, self.footprint = _graphs(config, **held)
-        self.routing, self.shape = _shape(config, deployment)
-        self.decode = Phase(compile_graph(decode, device), self.routing)
-        self.prefill = Phase(compile_graph(prefill, device), self.routing)
+        kernels, self.footprint = _by_tokens(config, **attended, ep=deployment.ep_size, weights=deployment.weights)
+        routing, self.shape = _shape(config, deployment)
+        self.products, self.decode, self.prefill = (
+            Phase(some, device, routing) for some in (kernels, *_by_context(config, **attended))
+        )
 
     def steps(self, texts: float, request: Request) -> Steps:
         """The two kinds of steps of a lane that runs `texts` texts."""
@@ -211,10 +217,10 @@ class Served:
         return max(int((limit - weights) / max(mean, 1)), 1)
 
     def _tokens(self, count: int) -> Demand:
-        return self.decode.demand("tokens", count, batch=count, past=0)
+        return self.products.demand("tokens", count, batch=count, past=0)
 
     def _texts(self, count: int) -> Demand:
-        return self.decode.demand("texts", count, batch=count, past=0)
+        return self.products.demand("texts", count, batch=count, past=0)
 
     def _context(self, batch: int, request: Request) -> Demand:
         found = Demand()

@@ -7,13 +7,17 @@ many tokens there are, on how many texts, and on what the texts' caches hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
-from wattir.costmodel import CostModel
+from wattir.costs import op_work
+from wattir.device import Device
 from wattir.dims import CHANCE, maximum, missed_parts
-from wattir.machine import Row
+from wattir.ir import Graph, Op
+from wattir.machine import assembled, row_of
+from wattir.passes import lower_to_kernels
 from wattir.roofline import kernel_cost
 from wattir.serving_engine import PARTS
 from wattir.tape import TapeBuilder
@@ -71,10 +75,7 @@ class Routing:
         return (CHANCE - missed_parts(chance, everywhere**ALIKE)) / (CHANCE - missed_parts(chance, everywhere))
 
 
-GROUPS_OF_KERNELS = ("tokens", "texts", "context")
-
-
-def depends_on(work: Work) -> str:
+def depends_on(work: Work | Op) -> str:
     """Whether a kernel's cost follows the step's ``tokens``, its ``texts`` or their ``context``."""
     if work.kind in ("attention", "scan", "conv"):
         return "context"
@@ -94,16 +95,16 @@ def part_of(work: Work) -> str:
     return "other"
 
 
-def merged(rows: Iterable[tuple[Work, Row]]) -> list[tuple[Work, Row]]:
+def merged(works: Iterable[Work]) -> list[Work]:
     """Kernels with products side by side as one: engines stack the weights of queries, keys and values, of gate and up.
 
     Products follow each other in a layer's part, with as many rows and as deep: they read the same tokens.
     """
-    found: list[tuple[Work, Row]] = []
-    for work, row in rows:
-        if found and side_by_side(found[-1][0], work):
-            work = _stacked(found.pop()[0], work)
-        found.append((work, row))
+    found: list[Work] = []
+    for work in works:
+        if found and side_by_side(found[-1], work):
+            work = _stacked(found.pop(), work)
+        found.append(work)
     return found
 
 
@@ -122,19 +123,38 @@ def _stacked(first: Work, second: Work) -> Work:
     return replace(first, in_bytes=maximum(first.in_bytes, second.in_bytes), **sums)
 
 
-class Phase:
-    """The kernels of one phase's graph on a machine, ready to be asked group by group."""
+@dataclass(frozen=True)
+class Kernels:
+    """Kernels of one phase by what they depend on, the same on every machine: their Work, and the function from
+    `names`, the free sizes, to `WIDTH` numbers for each."""
 
-    def __init__(self, model: CostModel, routing: Routing) -> None:
-        self.static_w = model.device.coefficients.static_w
-        self.warnings = model.graph.warnings
-        self.routing, self.trees = routing, model.trees
-        self.names = tuple(model.sizes)
+    names: tuple[str, ...]
+    warnings: tuple[str, ...]
+    groups: Mapping[str, tuple[tuple[Work, ...], Callable[..., tuple[float, ...]]]]
+
+
+def step_kernels(graph: Graph, groups: Sequence[str]) -> Kernels:
+    """The kernels of these groups of a phase's graph."""
+    names = tuple(graph.sizes)
+    lowered = lower_to_kernels(graph, "compiled")
+    works = merged(op_work(op, lowered) for op in lowered.ops if op.kind != "view" and depends_on(op) in groups)
+    by_group = {group: tuple(work for work in works if depends_on(work) == group) for group in groups}
+    return Kernels(names, graph.warnings, {group: (some, _compiled(names, some)) for group, some in by_group.items()})
+
+
+class Phase:
+    """The kernels of one phase on a machine, ready to be asked group by group."""
+
+    def __init__(self, kernels: Kernels, device: Device, routing: Routing) -> None:
+        self.static_w = device.coefficients.static_w
+        self.warnings, self.routing, self.names = kernels.warnings, routing, kernels.names
         self._known: dict[tuple[Any, ...], Demand] = {}
-        rows = merged(zip(model.kernels, model.rows, strict=True))
+        works = [work for some, _ in kernels.groups.values() for work in some]
+        rows, self.trees = assembled(row_of(device, work.family, work.math) for work in works)
+        placed = iter(zip(works, rows, strict=True))
         self.groups = {
-            group: _compiled(self.names, [(work, row.constants) for work, row in rows if depends_on(work) == group])
-            for group in GROUPS_OF_KERNELS
+            group: ([(part_of(work), row.constants) for work, row in islice(placed, len(some))], function)
+            for group, (some, function) in kernels.groups.items()
         }
 
     def demand(self, group: str, tokens: int, **sizes: int) -> Demand:
@@ -165,12 +185,11 @@ WIDTH = len(CELLS) + 1
 """Cells of a kernel, and how often it runs."""
 
 
-def _compiled(names: tuple[str, ...], rows: list[tuple[Work, tuple[float, ...]]]) -> tuple[Any, Any]:
+def _compiled(names: tuple[str, ...], works: Iterable[Work]) -> Callable[..., tuple[float, ...]]:
     tape = TapeBuilder(names)
-    handles = [tape.add(size) for work, _ in rows for size in (*cells_of(work), work.times)]
+    handles = [tape.add(size) for work in works for size in (*cells_of(work), work.times)]
     finished, register = tape.finish()
-    kernels = tuple((part_of(work), constants) for work, constants in rows)
-    return kernels, finished.python([register(handle) for handle in handles])
+    return finished.python([register(handle) for handle in handles])
 
 
 def _alike(cells: list[float], share: float) -> list[float]:

@@ -78,21 +78,30 @@ def decoder_graphs(
     fp16, fp32 or fp8. The cache is tensors of role ``state``; sums and exchanges are ops of kind ``collective``.
     InputError names the key and the limit where the parallelism is impossible.
     """
-    if not isinstance(config, Decoder):
-        raise InputError(f"{getattr(config, 'name', config)!s}: no language model; expected a decoder's configuration")
-    held, sharing = held_as(config, weights, kv_cache), Sharing(tp, ep)
-    batch, seq, past = symbol("batch"), symbol("seq"), symbol("past")
-    prefill = _graph(config, held, sharing, Span(batch, seq, past, True), {"batch": 1, "seq": SEQ, "past": 0})
-    decode = _graph(config, held, sharing, Span(batch, 1, past, True), {"batch": 1, "past": PAST})
-    return prefill[0], decode[0]
+    how: dict[str, Any] = {"tp": tp, "ep": ep, "weights": weights, "kv_cache": kv_cache}
+    return phase(config, "prefill", **how)[0], phase(config, "decode", **how)[0]
 
 
 def footprint(
     config: Decoder, *, tp: int = 1, ep: int = 1, weights: str | None = None, kv_cache: str | None = None
 ) -> Footprint:
     """What the weights and the cache take of one device's memory."""
-    _, w = _graph(config, held_as(config, weights, kv_cache), Sharing(tp, ep), Span(1, 1), {})
-    return Footprint(w.weight_bytes, w.token_bytes, dict(w.windows), w.sequence_bytes)
+    return phase(config, "decode", tp=tp, ep=ep, weights=weights, kv_cache=kv_cache)[1]
+
+
+def phase(
+    config: Decoder, name: str, *, tp: int = 1, ep: int = 1, weights: str | None = None, kv_cache: str | None = None
+) -> tuple[Graph, Footprint]:
+    """One of `decoder_graphs`, ``prefill`` or ``decode``, and the `footprint`."""
+    if not isinstance(config, Decoder):
+        raise InputError(f"{getattr(config, 'name', config)!s}: no language model; expected a decoder's configuration")
+    batch, seq, past = symbol("batch"), symbol("seq"), symbol("past")
+    span, sizes = (
+        (Span(batch, seq, past, True), {"batch": 1, "seq": SEQ, "past": 0}) if name == "prefill" else
+        (Span(batch, 1, past, True), {"batch": 1, "past": PAST})
+    )  # fmt: skip
+    graph, w = _graph(config, held_as(config, weights, kv_cache), Sharing(tp, ep), span, sizes)
+    return graph, Footprint(w.weight_bytes, w.token_bytes, dict(w.windows), w.sequence_bytes)
 
 
 def _graph(

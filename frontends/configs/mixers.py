@@ -127,9 +127,9 @@ def _expanded(w: Writer, q: str, latent: str, a: LatentAttention, span: Span, he
     """Keys and values of all heads are made from the latents."""
     n, width = heads * (a.nope_dim + a.v_dim), span.batch * span.keys
     weight = w.weights("kv_b_proj.weight", (n, a.kv_rank), w.held.weights)
-    latent = w.narrowed(latent, w.held.weights)
-    made = w.op("matmul", "kv_b_proj", (latent, *weight), (span.batch, span.keys, n), "linear", groups=1, m=width, n=n,
-                k=a.kv_rank, **w.math(w.held.weights))  # fmt: skip
+    ins = (w.narrowed(latent, w.held.weights), *weight)
+    made = w.op("matmul", "kv_b_proj", ins, (span.batch, span.keys, n), "linear", groups=1, m=width, n=n, k=a.kv_rank,
+                **w.math(w.held.weights))  # fmt: skip
     return attend(w, (q, made, latent), span, heads, heads, a.nope_dim + a.rope_dim, a.v_dim)
 
 
