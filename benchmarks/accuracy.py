@@ -113,14 +113,14 @@ def _left_out(source: Source, index: int, fitted: Fitted) -> Found:
         if seen.any():
             report[name] = errors_of((ratio * measured)[seen], measured[seen])
     if "energy" in report:
-        report["energy"] |= _coverage(errors, mask, rows.group, source.network)
+        report["energy"] |= _coverage(errors, mask, rows, source.network)
     return report
 
 
-def _coverage(errors: LeftOut, mask: Array, groups: Array, network: bool) -> Found:
+def _coverage(errors: LeftOut, mask: Array, rows: Rows, network: bool) -> Found:
     """Of a 90 % quantile taken on the other half of the groups."""
-    energy, half = np.abs(errors.energy[mask]), fold_of(groups, 2)
-    cells = groups if network else np.zeros(len(groups))
+    energy, half = np.abs(errors.energy[mask]), fold_of(rows.group, rows.label, 2)
+    cells = rows.group if network else np.zeros(rows.samples)
     inside, widths = np.full(len(energy), np.nan), []
     for number in (0, 1):
         width = half_width(energy[half != number], cells[half != number])

@@ -108,10 +108,12 @@ def test_a_parameter_without_rows_stays_at_its_prior():
     assert solve(bare(), rows, priors, TILES)["j_per_flop fp8"] == pytest.approx(3e-13, rel=1e-6)
 
 
-def test_groups_are_never_split():
-    groups = np.array([f"g{i % 37}" for i in range(500)])
-    folds = fold_of(groups, 5)
-    assert set(folds) == set(range(5))
+def test_groups_are_never_split_and_a_small_set_is_spread_over_all_folds():
+    groups = np.array([f"g{i % 37}" for i in range(500)] + ["gpt2", "opt", "qwen2"])
+    labels = np.array(["layer"] * 500 + ["network"] * 3)
+    folds = fold_of(groups, labels, 5)
+    assert set(folds[:500]) == set(range(5))
+    assert len(set(folds[500:])) == 3  # else two of three model families would be left out at once
     for name in set(groups):
         assert len(set(folds[groups == name])) == 1
 

@@ -110,7 +110,9 @@ def compute_seconds(
 def features(
     macs: float, m: float, n: float, k: float, groups: float, ops: float, moved_bytes: float, seconds: float,
     units: float,
-) -> tuple[float, float, float, float, float, float, float, float, float, float, float, float]:  # fmt: skip
+) -> tuple[
+    float, float, float, float, float, float, float, float, float, float, float, float, float, float,
+]:  # fmt: skip
     """What a learned correction may look at, in the order of `FEATURES`: base-2 logarithms, -10 for nothing."""
     work = groups * m * n * k
     return (
@@ -118,12 +120,12 @@ def features(
         log2_of(macs / work) if work > 0.0 else 0.0,
         last_wave(m, n, groups, 128.0, 128.0, units), last_wave(m, n, groups, 256.0, 128.0, units),
         last_wave(m, n, groups, 128.0, 256.0, units), last_wave(m, n, groups, 64.0, 64.0, units),
-        log2_of(ops), log2_of(moved_bytes), log2_of(seconds * 1e6),
+        log2_of(ops), log2_of(moved_bytes), log2_of(seconds * 1e6), log2_of(groups * m * n), log2_of(groups * n * k),
     )  # fmt: skip
 
 
 FEATURES = ("m", "n", "k", "groups", "masked", "wave_128_128", "wave_256_128", "wave_128_256", "wave_64_64", "ops",
-            "bytes", "seconds")  # fmt: skip
+            "bytes", "seconds", "results", "weights")  # fmt: skip
 
 
 def log2_of(value: float) -> float:

@@ -41,16 +41,20 @@ class LeftOut:
         return {name: round(float(np.median(errors)), 4) for name, errors in found.items() if len(errors)}
 
 
-def fold_of(groups: Array, folds: int) -> Array:
-    """The fold of every sample: by its group's name alone, so that a group is never split; evenly by group count."""
-    names = sorted(set(groups.tolist()), key=lambda name: (zlib.crc32(name.encode()), name))
+def fold_of(groups: Array, labels: Array, folds: int) -> Array:
+    """The fold of every sample, so that no group is split and each label's groups are spread evenly.
+
+    By names alone: neither the order of rows nor their number matters.
+    """
+    label_of = dict(sorted(zip(groups.tolist(), labels.tolist(), strict=True), reverse=True))
+    names = sorted(label_of, key=lambda name: (label_of[name], zlib.crc32(name.encode()), name))
     place: Mapping[str, int] = {name: i % folds for i, name in enumerate(names)}
     return np.array([place[name] for name in groups.tolist()])
 
 
 def left_out(rows: Rows, fit: Fit, folds: int) -> LeftOut:
     """Log errors by cross-validation over groups; `folds` at most, one per group where there are fewer."""
-    fold = fold_of(rows.group, min(folds, len(set(rows.group.tolist()))))
+    fold = fold_of(rows.group, rows.label, min(folds, len(set(rows.group.tolist()))))
     errors = np.full((len(fields(LeftOut)), rows.samples), np.nan)
     for number in range(int(fold.max()) + 1):
         held = np.flatnonzero(fold == number)

@@ -31,7 +31,7 @@ MOST_ROWS = 30000
 """Of more, as many are drawn, for time."""
 ROUNDS = 100
 ROWS_PER_LEAF = 120
-MOST_LEAVES = 63
+MOST_LEAVES = 127
 FEW = 200
 """Up to this many rows a leaf may hold as few as four."""
 OF_SHAPES = tuple(i for i, name in enumerate(FEATURES) if name not in ("ops", "bytes"))

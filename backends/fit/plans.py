@@ -115,8 +115,8 @@ LAYERWISE = {"host_op_s": Prior(1e-5, 0.5, 1e-7, 1e-3)}
 _SERVER = (
     Plan(
         "h200_sxm", (*_kernel_sources("kernels_power", "h200_sxm", _POWER), *_own_sources("h200_sxm")),
-        (*KERNEL_FAMILIES, "matmul.fp8", "matmul.fp32", "matmul.tf32", "matmul.int8", *OWN_FAMILIES, "conv.fp32",
-         "conv3x3.fp32", "stem.fp32"),
+        (*KERNEL_FAMILIES, "attention.fp8", "matmul.fp8", "matmul.fp32", "matmul.tf32", "matmul.int8", *OWN_FAMILIES,
+         "conv.fp32", "conv3x3.fp32", "stem.fp32"),
         ("bf16", "fp16", "fp8", "tf32", "fp32", "int8"), GPU_TILES[:1],
         {"static_w": fixed(126.0), "host_op_s": HOST, "matmul.fp8 fixed_s": Prior(3e-6, 0.1, 1e-7, 1e-3),
          "matmul ragged_rate": Prior(0.3, 0.5, 0.02, 1.0)},
@@ -125,7 +125,8 @@ _SERVER = (
         "h100_sxm",
         (*_kernel_sources("kernels_latency", "h100_sxm", _LATENCY),
          _eager_source("h100", 989e12, "At a locked 1830 MHz.")),
-        (*KERNEL_FAMILIES, "matmul.fp8", "norm", "pointwise", "softmax"), ("bf16", "fp8", "fp32"), GPU_TILES[:1],
+        (*KERNEL_FAMILIES, "attention.fp8", "matmul.fp8", "norm", "pointwise", "softmax"),
+        ("bf16", "fp8", "fp32"), GPU_TILES[:1],
         {**EAGER, **RAGGED, "static_w": fixed(118.22)}, energies_from="h200_sxm", energy_spread=0.3,
         note="Energies of fp8 from h200_sxm, of the rest from the whole models.",
     ),
@@ -135,13 +136,14 @@ _SERVER = (
         note="Time only: energies are those of a100_pcie_40gb in proportion to the limits.",
     ),
     Plan(
-        "l40s", _kernel_sources("kernels_latency", "l40s", _LATENCY), (*KERNEL_FAMILIES, "matmul.fp8"),
+        "l40s", _kernel_sources("kernels_latency", "l40s", _LATENCY), (*KERNEL_FAMILIES, "attention.fp8", "matmul.fp8"),
         ("bf16", "fp8"), GPU_TILES[::2], {"host_op_s": HOST}, energies_from="h100_sxm",
         note="Time only: powers and energies are those of h100_sxm in proportion to the limits.",
     ),
     Plan(
         "b200_sxm", _kernel_sources("kernels_power", "b200_sxm", _POWER),
-        (*KERNEL_FAMILIES, "matmul.fp8", "matmul.fp4", "experts.fp4"), ("bf16", "fp8", "fp4"), GPU_TILES[1:2],
+        (*KERNEL_FAMILIES, "attention.fp8", "matmul.fp8", "matmul.fp4", "experts.fp4"),
+        ("bf16", "fp8", "fp4"), GPU_TILES[1:2],
         {**RAGGED, "static_w": fixed(241.0), "host_op_s": HOST},
     ),
 )  # fmt: skip

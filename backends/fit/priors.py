@@ -76,7 +76,7 @@ def priors_of(
         priors[f"{family} memory_efficiency"] = Prior(0.8, 0.4, 1e-3, 1.0)
         priors[f"{family} fixed_s"] = Prior(3e-6, 0.7, 1e-8, 1.0)
         priors[f"{family} sharpness"] = Prior(3.0, 0.4, 1.0, 32.0)
-        if family in ("attention", "decode"):
+        if family.partition(".")[0] in ("attention", "decode"):
             priors[f"{family} wave_s"] = Prior(2e-6, 0.7, 1e-9, 1e-3)
         if family == "norm" and device.kind == "gpu":
             priors["norm wave_s"] = Prior(2e-8, 1.0, 1e-10, 1e-5)
