@@ -28,7 +28,8 @@ FRAMEWORKS = {
 """What the frontend of this name may import; google is protobuf, in which ONNX files are written."""
 BACKEND_MAY = FRONTEND_MAY | {
     "wattir.costs", "wattir.work", "wattir.layers", "wattir.roofline", "wattir.tape", "wattir.totals",
-    "wattir.device", "wattir.device_schema", "wattir.device_text", "wattir.machine", "wattir.interval",
+    "wattir.device", "wattir.device_schema", "wattir.device_text", "wattir.lending", "wattir.machine",
+    "wattir.interval",
     "wattir.__version__", "wattir.api", "wattir.costmodel", "wattir.models", "wattir.wattir_file", "wattir.writing",
     "wattir.passes", "wattir.passes.precision",  # networks of rows
     "wattir.trees", "wattir.clock", "wattir.serving", "wattir.serving_engine", "wattir.serving_model",

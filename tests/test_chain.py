@@ -23,7 +23,7 @@ from wattir.cli import main
 from wattir.device import device_ids
 from wattir.errors import FleetError
 
-NODE = Node("n", "made up", 4, 400.0, 1.25, 1000.0, 1e8, "made up", "made up")
+NODE = Node("n", "made up", 4, 400.0, 1.25, "made up", 1000.0, 1e8, "made up")
 SITE = Site("r", "Nowhere", 1.5, 0.4, 2.0, 0.5, "p", "c", "g", "w")
 HOUR = 3600.0
 
@@ -76,7 +76,8 @@ def test_every_node_is_for_known_devices_and_once() -> None:
     (lambda: load_node("hgx_h10"), "node 'hgx_h10': not known; expected one of hgx_h100"),
     (lambda: load_site("usa"), "did you mean us?"),
     (lambda: load_site("us", 0.9), "pue = 0.9; expected a number from 1 to 10"),
-    (lambda: node_of("raspberry_pi_5", "rail"), "raspberry_pi_5: no node is known around it; expected --node"),
+    (lambda: node_of("raspberry_pi_5", "rail"), "no node is known around it; nothing leads from a rail to the plug"),
+    (lambda: node_of("a40", "board"), "a40: no node is known around it; expected --node with one of hgx_h100"),
     (lambda: chain(-1.0, 1.0, 1, NODE, SITE), "energy_j = -1.0"),
     (lambda: chain(1.0, float("nan"), 1, NODE, SITE), "time_s = nan"),
 ])  # fmt: skip

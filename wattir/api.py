@@ -107,11 +107,20 @@ def estimate(
     runtime: str = "compiled",
     dtype: str | None = None,
     clock_hz: float | None = None,
+    scope: str | None = None,
 ) -> Report:
-    """Joules and seconds of one forward pass: `compile` and `CostModel.report` in one step."""
+    """Joules and seconds of one forward pass: `compile` and `CostModel.report` in one step.
+
+    `scope`: what the joules shall cover, if not what the machine's own do (`wattir.scope`): ``wall`` and ``node`` are
+    at the plug of what the machine usually sits in.
+    """
     compiled = compile(model, inputs, device=device, runtime=runtime, dtype=dtype, clock_hz=clock_hz)
     report: Report = compiled.report(**(sizes or {}))
-    return report
+    if scope is None:
+        return report
+    from wattir.scope import at_scope
+
+    return at_scope(report, compiled.device, scope)
 
 
 def devices() -> tuple[str, ...]:

@@ -31,9 +31,10 @@ WHOLE_SCOPES = ("wall", "node")
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A server: watts at its plug are `host_w` plus `overhead` times those of its `accelerators`.
+    """A server or PC: watts at its plug are `host_w` plus `overhead` times those of its `accelerators`.
 
-    `embodied_kg`: CO2eq of making it, spread evenly over `lifetime_s`.
+    `inside`: what the joules of an accelerator cover; `width`: half-width in log space of what this misses, where it
+    was measured. `embodied_kg`: CO2eq of making it, spread evenly over `lifetime_s`; None where nothing is known.
     """
 
     id: str
@@ -41,10 +42,16 @@ class Node:
     accelerators: float
     host_w: float
     overhead: float
-    embodied_kg: float
-    lifetime_s: float
     source: str
-    embodied_source: str
+    embodied_kg: float | None = None
+    lifetime_s: float | None = None
+    embodied_source: str = ""
+    inside: str = "board"
+    width: float = 0.0
+
+    def share_w(self, accelerators: float) -> float:
+        """The host's watts that so many of its accelerators carry."""
+        return self.host_w * accelerators / self.accelerators
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ def _links(
 ) -> Iterator[Link]:
     yield Link("accelerators" if node else "node", energy_j, "J", f"{accelerators:g} x", origin)
     if node:
-        host_w = node.host_w * accelerators / node.accelerators
+        host_w = node.share_w(accelerators)
         energy_j = node.overhead * energy_j + host_w * time_s
         yield Link("node", energy_j, "J", f"x {node.overhead:g} + {host_w:.4g} W", f"{node.name}: {node.source}")
     site_j = site.pue * energy_j
@@ -106,6 +113,8 @@ def _links(
     carbon = site.carbon_kg_per_kwh
     yield Link("carbon", kwh * carbon, "kg", f"x {carbon:g} kg/kWh", f"{site.name}: {site.grid_source}")
     if embodied and node:
+        if node.embodied_kg is None or node.lifetime_s is None:
+            raise FleetError(f"node {node.id}: nothing is known of its manufacture; expected a chain without it")
         share = accelerators / node.accelerators * time_s / node.lifetime_s
         factor = f"{node.embodied_kg:g} kg x {share:.3g} of its life"
         yield Link("embodied", node.embodied_kg * share, "kg", factor, node.embodied_source)
@@ -141,12 +150,18 @@ def load_node(wanted: str) -> Node:
 
 def node_of(device_id: str, scope: str) -> Node | None:
     """The node that a device usually sits in; None where its joules cover the node; FleetError where none is known."""
-    if scope in WHOLE_SCOPES:
-        return None
-    for name, table in _tables()["nodes"].items():
-        if device_id in table["devices"]:
-            return load_node(name)
-    raise FleetError(f"{device_id}: no node is known around it; expected --node with one of {', '.join(node_ids())}")
+    return None if scope in WHOLE_SCOPES else node_around(device_id, scope)
+
+
+def node_around(device_id: str, scope: str) -> Node:
+    """The node that a device usually sits in, whose joules cover `scope`; FleetError where none is known."""
+    nodes = [load_node(name) for name in node_ids()]
+    for node in nodes:
+        if device_id in _tables()["nodes"][node.id]["devices"]:
+            return node
+    around = [node.id for node in nodes if node.inside == scope]
+    rest = f"expected --node with one of {', '.join(around)}" if around else f"nothing leads from a {scope} to the plug"
+    raise FleetError(f"{device_id}: no node is known around it; {rest}")
 
 
 def load_site(region: str, pue: float | None = None) -> Site:

@@ -1,8 +1,7 @@
 """Machines: one TOML file each, read into a `Device`; what a file does not know is borrowed from a relative.
 
 A file has the datasheet's limits (`[limits]`, with their source) and, where rows were measured, `[coefficients]`
-fitted by ``wattir fit`` with their `[[fit]]` records and `[interval]`. Efficiencies are shares of a limit, so they
-carry over to a relative; powers and energies carry over in proportion to the limits.
+fitted by ``wattir fit`` with their `[[fit]]` records and `[interval]`. How these carry over: `wattir.lending`.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from typing import Any
 from wattir.device_schema import check_device
 from wattir.errors import DeviceError, suggestion
 from wattir.kinds import DTYPE_BYTES
+from wattir.lending import lent
 from wattir.serving_engine import Engine, engine_of
 
 MATH_FALLBACK = {
@@ -100,6 +100,7 @@ class Device:
     `measured` is False when the coefficients come from `borrowed_from`. `interval_layer`, `interval_network`:
     half-widths of the 90 % interval in log space for one layer and for a whole network; `interval_families`: for one
     layer of a family, ``family.math`` or ``family.math@library``. `corrections` are keyed by the last two of these.
+    `architecture`, `memory`: what its relatives are told by (`wattir.lending`; empty where the file does not say).
     `boost_hz`: the core clock of the rates and coefficients; `nominal_hz`: the one that the maker guarantees;
     `clock_hz`: what `wattir.clock` set.
     `engines`: serving engines fitted on this machine, by name (`wattir.serving.engine_on` also borrows).
@@ -129,6 +130,9 @@ class Device:
     measured_families: frozenset[str] = field(default=frozenset())
     interval_families: Mapping[str, float] = field(default_factory=dict)
     corrections: Mapping[str, Correction] = field(default_factory=dict)
+    vendor: str = ""
+    architecture: str = ""
+    memory: str = ""
     boost_hz: float | None = None
     nominal_hz: float | None = None
     clock_hz: float | None = None
@@ -239,7 +243,7 @@ def device_from_text(text: str, where: str) -> Device:
         raise DeviceError(f"{where}: not TOML ({error}); expected a device file") from None
     check_device(table, where)
     if "coefficients" in table:
-        return _device(table, _with_lent_families(_coefficients(table["coefficients"]), table), None)
+        return _device(table, _with_lent_families(_coefficients(table["coefficients"]), table))
     return _borrowed(table, where)
 
 
@@ -272,19 +276,22 @@ def _has_kin(name: str, families: Mapping[str, Family]) -> bool:
     return name == "matmul" or any(one in families for one in kin)
 
 
-def _device(table: Mapping[str, Any], coefficients: Coefficients, lender: Device | None) -> Device:
+def _device(table: Mapping[str, Any], coefficients: Coefficients) -> Device:
     limits, fits = table["limits"], tuple(table.get("fit", ()))
-    borrowed_from = lender.id if lender else table.get("borrowed_from")
+    borrowed_from, interval = table.get("borrowed_from"), table["interval"]
     return Device(
         id=table["id"], name=table["name"], kind=table["kind"], scope=table["scope"],
         aliases=tuple(table.get("aliases", ())), relatives=tuple(table.get("relatives", ())),
         power_w=limits["power_w"], memory_bytes_per_s=limits["memory_bytes_per_s"],
         memory_bytes=limits["memory_bytes"], cache_bytes=limits["cache_bytes"], units=limits["units"],
         flop_per_s=limits["flop_per_s"], link_bytes_per_s=limits.get("link_bytes_per_s", 0.0),
-        coefficients=coefficients, **_interval(table, lender),
+        coefficients=coefficients,
+        interval_layer=interval["layer"], interval_network=interval["network"], interval_source=interval["source"],
+        interval_families=interval.get("families", {}),
         measured=borrowed_from is None, borrowed_from=borrowed_from, sources=(limits["source"],), fits=fits,
         measured_families=frozenset(name for fit in fits for name in fit["families"]),
-        corrections={} if lender else _corrections(table),
+        corrections=_corrections(table), vendor=table.get("vendor", ""), architecture=table.get("architecture", ""),
+        memory=table.get("memory", ""),
         boost_hz=limits.get("boost_hz"), nominal_hz=limits.get("nominal_hz"), clock_hz=limits.get("clock_hz"),
         engines={name: engine_of(name, found) for name, found in table.get("serving", {}).items()},
     )  # fmt: skip
@@ -304,23 +311,6 @@ def without_libraries(device: Device) -> Device:
     corrections = {key: one for key, one in device.corrections.items() if "@" not in key}
     widths = {key: width for key, width in device.interval_families.items() if "@" not in key}
     return replace(device, corrections=corrections, interval_families=widths)
-
-
-def _interval(table: Mapping[str, Any], lender: Device | None) -> dict[str, Any]:
-    if lender is None:
-        own = table["interval"]
-        widths = {"interval_layer": own["layer"], "interval_network": own["network"], "interval_source": own["source"]}
-        return widths | {"interval_families": own.get("families", {})}
-    return {
-        "interval_layer": lender.interval_layer + _BORROWED_WIDTH,
-        "interval_network": lender.interval_network + _BORROWED_WIDTH,
-        "interval_source": f"that of {lender.id}, widened by {_BORROWED_WIDTH} in log space",
-    }
-
-
-_BORROWED_WIDTH = 0.45
-"""What borrowing adds to the half-width of an interval in log space: a factor 1.57 either way, about the spread of
-energy per FLOP and per byte, as shares of the power limit, among the fitted GPUs."""
 
 
 def _coefficients(table: Mapping[str, Any]) -> Coefficients:
@@ -351,28 +341,9 @@ def _borrowed(table: Mapping[str, Any], where: str) -> Device:
         lender = load_device(relatives[0])
     finally:
         _BORROWERS.reset(token)
-    own = _device(table, lender.coefficients, lender)
-    return replace(own, coefficients=_scaled(lender, own))
+    return lent(_device({**table, "interval": _NO_INTERVAL}, lender.coefficients), lender)
 
 
+_NO_INTERVAL = {"layer": 0.0, "network": 0.0, "source": "not measured"}
 _BORROWERS: ContextVar[tuple[str, ...]] = ContextVar("borrowers", default=())
 """Ids of the machines whose lender is being read, the first asked for first."""
-
-
-def _scaled(lender: Device, own: Device) -> Coefficients:
-    """The lender's coefficients with powers and energies in proportion to the two machines' limits."""
-    c = lender.coefficients
-    power = own.power_w / lender.power_w
-    bandwidth = own.memory_bytes_per_s / lender.memory_bytes_per_s
-    rates = {m: own.flop_per_s[m] / lender.flop_per_s[m] for m in own.flop_per_s if m in lender.flop_per_s}
-    vector = rates.get("fp32", 1.0)
-    return replace(
-        c,
-        static_w=c.static_w * power,
-        busy_w=c.busy_w * power,
-        j_per_flop={m: lender.j_per_flop(m) * power / rate for m, rate in rates.items()},
-        j_per_op=c.j_per_op * power / vector,
-        j_per_byte=c.j_per_byte * power / bandwidth,
-        j_per_cache_byte=c.j_per_cache_byte * power / bandwidth,
-        cache_bytes_per_s=c.cache_bytes_per_s * bandwidth,
-    )

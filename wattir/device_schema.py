@@ -16,6 +16,8 @@ TEXTS = {
     "kind": True,
     "scope": True,
     "vendor": False,
+    "architecture": False,
+    "memory": False,
     "borrowed_from": False,
 }  # name -> required
 KINDS_OF_DEVICE = ("gpu", "cpu", "npu", "board")

@@ -19,7 +19,8 @@ def _lines(device: Device) -> Iterator[str]:
     c = device.coefficients
     top = {"id": device.id, "name": device.name, "aliases": list(device.aliases), "kind": device.kind}
     top |= {"scope": device.scope, "relatives": list(device.relatives)}
-    yield from _values({**top, "borrowed_from": device.borrowed_from})
+    told = {name: getattr(device, name) or None for name in ("vendor", "architecture", "memory", "borrowed_from")}
+    yield from _values(top | told)
     limits = ("power_w", "memory_bytes_per_s", "memory_bytes", "cache_bytes", "units", "boost_hz", "nominal_hz",
               "clock_hz", "link_bytes_per_s")  # fmt: skip
     yield from _table("limits", {"source": device.sources[0], **{name: getattr(device, name) for name in limits}})

@@ -54,10 +54,10 @@ def nearest(device: Device) -> str:
     known = [load_device(name) for name in device_ids() if name != device.id]
     known = [other for other in known if other.measured]
     alike = [other for other in known if other.kind == device.kind] or known
-    return min(alike, key=lambda other: (_distance(device, other), other.id)).id
+    return min(alike, key=lambda other: (distance(device, other), other.id)).id
 
 
-def _distance(device: Device, other: Device) -> float:
+def distance(device: Device, other: Device) -> float:
     pairs = [(device.power_w, other.power_w), (device.memory_bytes_per_s, other.memory_bytes_per_s)]
     pairs += [(rate, other.flop_per_s[name]) for name, rate in device.flop_per_s.items() if name in other.flop_per_s]
     return sum(abs(math.log(a / b)) for a, b in pairs) / len(pairs)

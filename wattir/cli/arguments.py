@@ -67,6 +67,10 @@ def add_depth(parser: ArgumentParser) -> None:
 def add_chain(parser: ArgumentParser) -> None:
     """What surrounds the machine, up to the grid."""
     parser.add_argument(
+        "--scope", metavar="board|wall|node|...", type=one_of(scopes),
+        help="what the joules cover; wall and node are at the plug (default: what the machine's own do)",
+    )  # fmt: skip
+    parser.add_argument(
         "--region", metavar="ID", help="go on to node, site, carbon and water of this region, such as us or world"
     )
     parser.add_argument("--node", metavar="ID", help="the node around the accelerator (default: its usual one)")
@@ -156,6 +160,12 @@ def one_of(choices: Callable[[], Iterable[str]]) -> Callable[[str], str]:
 def runtimes() -> Iterable[str]:
     """The runtimes that `wattir.passes` knows."""
     names: Iterable[str] = import_module("wattir.passes").RUNTIMES
+    return names
+
+
+def scopes() -> Iterable[str]:
+    """What joules may cover."""
+    names: Iterable[str] = import_module("wattir.device_schema").SCOPES
     return names
 
 

@@ -15,7 +15,7 @@ from wattir.cli.serving import (
     chain_of,
     serving_reports,
 )
-from wattir.errors import CheckFailed
+from wattir.errors import CheckFailed, InputError
 from wattir.writing import write_whole
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ examples:
   wattir estimate model.onnx --hw l40s --set seq=512 --dtype fp16 --runtime eager
   wattir estimate model.onnx --hw h100 --json --strict > report.json
   wattir estimate resnet50 --hw h100_sxm --region us --pue 1.1 --embodied
+  wattir estimate resnet50 --hw gtx_1080_ti --scope wall
   wattir estimate model.wattir --csv layers.csv
   wattir estimate Qwen/Qwen3-8B --hw h100_sxm --isl 512 --osl 300 --concurrency 64
   wattir estimate deepseek-ai/DeepSeek-R1 --hw h200_sxm --tp-size 8 --ep-size 8 --isl 2000 --osl 500 --rate 2
@@ -75,6 +76,11 @@ def run(arguments: Namespace) -> int:
 
 
 def _run_serving(arguments: Namespace) -> int:
+    if arguments.scope is not None:
+        raise InputError(
+            "--scope: joules of a served request are those of the accelerators; expected --region for those of the "
+            "node, which its chain goes through"
+        )
     with progress(f"estimating {arguments.model}"):
         reports = serving_reports(arguments)
         chains = [chain_of(report, arguments) for report in reports]

@@ -78,12 +78,12 @@ def _show(console: Console, estimate: Estimate, top: int, depth: int) -> None:
 
 
 def _totals(estimate: Estimate) -> Table:
-    report, totals, device = estimate.report, estimate.report.totals, estimate.model.device
+    report, totals = estimate.report, estimate.report.totals
     each = _per_sample(estimate)
     grid = make_grid()
     rows = {
         "runs": f"{report.runtime}, {report.dtype or 'precision as in the model'}, {_sizes(report)}{_clock(report)}",
-        "energy": Text.assemble((energy_text(totals), "bold green"), f" {SCOPES[device.scope]}"),
+        "energy": Text.assemble((energy_text(totals), "bold green"), f" {SCOPES[report.energy_scope]}"),
         "per sample": each,
         "time": f"{prefixed(totals['time_s'], 's')} at {prefixed(totals['power_w'], 'W')}",
         "work": _work(totals),

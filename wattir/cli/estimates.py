@@ -12,6 +12,7 @@ from wattir.cli.question import cost_models, sizes_of
 from wattir.costmodel import CostModel, compile_graph
 from wattir.passes import RUNTIMES
 from wattir.report import Report
+from wattir.scope import at_scope, conversion, totals_at
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,14 @@ def make_estimates(arguments: Namespace) -> tuple[Estimate, ...]:
 def _estimate(
     model: CostModel, report: Report, bounds: Mapping[str, Mapping[str, Any]], arguments: Namespace
 ) -> Estimate:
-    return Estimate(model, report, bounds, _chain(model, report, arguments))
+    links = _chain(model, report, arguments)
+    scope = getattr(arguments, "scope", None)
+    if scope is None:
+        return Estimate(model, report, bounds, links)
+    node = load_node(arguments.node) if arguments.node else None
+    found = conversion(model.device, scope, node)
+    bounds = {runtime: totals_at(totals, found) for runtime, totals in bounds.items()}
+    return Estimate(model, at_scope(report, model.device, scope, node), bounds, links)
 
 
 def _chain(model: CostModel, report: Report, arguments: Namespace) -> tuple[Link, ...]:

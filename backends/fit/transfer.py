@@ -1,0 +1,159 @@
+"""A machine predicted from a relative alone, as a file without measurements is: its own are left out whole."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from wattir.device import Device, device_folder, device_from_text, device_ids, load_device
+from wattir.lending import RELATIONS, lent, relation
+
+from .evaluate import covered, errors_of, usable, widths
+from .intervals import half_width
+from .model import predict
+from .own_plan import distance
+from .plan import CHECKOUT, Source, as_run, keys_of, main_family
+from .plans import PLANS
+from .priors import limits_of
+from .rows import Array, Rows
+from .sets import Case, cases
+
+NOTHING: Mapping[str, tuple[float, float]] = dict.fromkeys(RELATIONS, (0.0, 0.0))
+LEAST_WIDTH = 0.05
+"""What borrowing costs at least: a kind of relation with few pairs may show nothing by luck."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A measured machine and the relative that it is predicted from; `joules`: whether the relative's own energies are
+    from other machines than the first."""
+
+    device: str
+    lender: str
+    relation: str
+    joules: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one set of a pair's machine: measured and predicted seconds and joules (NaN: not measured), half-widths
+    of the interval before it is widened, the number of the cell that counts as one, and whether the relative knows the
+    library."""
+
+    pair: Pair
+    folder: str
+    what: str
+    network: bool
+    group: Array
+    cell: Array
+    known: Array
+    time_s: Array
+    energy_j: Array
+    predicted_s: Array
+    predicted_j: Array
+    width: Array
+
+    @property
+    def errors(self) -> Array:
+        """Absolute log errors of joules, or of seconds where no joules were measured."""
+        joules = np.abs(np.log(self.predicted_j / self.energy_j))
+        return np.where(np.isfinite(joules), joules, np.abs(np.log(self.predicted_s / self.time_s)))
+
+    def take(self, mask: Array) -> Part:
+        """The rows where the mask is true."""
+        columns = ("group", "cell", "known", "time_s", "energy_j", "predicted_s", "predicted_j", "width")
+        return replace(self, **{name: getattr(self, name)[mask] for name in columns})
+
+
+def pairs(devices: Sequence[str]) -> list[Pair]:
+    """For every machine, of each kind of relation the measured machine whose limits are nearest."""
+    known = [load_device(name) for name in device_ids()]
+    known = [device for device in known if device.measured]
+    return [pair for name in devices for pair in _pairs_of(load_device(name), known)]
+
+
+def _pairs_of(device: Device, known: Sequence[Device]) -> Iterator[Pair]:
+    others = [other for other in known if other.kind == device.kind and distance(device, other) > 0.0]
+    for kind in RELATIONS:
+        alike = [other for other in others if relation(device, other) == kind]
+        if alike:
+            lender = min(alike, key=lambda other: (distance(device, other), other.id)).id
+            plan = PLANS.get(lender)
+            yield Pair(device.id, lender, kind, plan is None or plan.energies_from != device.id)
+
+
+def left_out(device: str, lender: str) -> Device:
+    """The machine as its limits and the lender make it, neither of them with anything measured on the machine."""
+    giver = device_from_text(re.sub(rf'(?m)^(relatives = .*)"{device}"(, )?', r"\1", _text(lender)), lender)
+    return lent(limits_of(_text(device), device), giver, NOTHING)
+
+
+def _text(device: str) -> str:
+    with open(os.path.join(device_folder(), f"{device}.toml"), encoding="utf-8") as file:
+        return file.read()
+
+
+def measured_rows(data: str) -> dict[str, list[tuple[str, Source, Any]]]:
+    """By measured machine: (what, source, a function that reads the rows) of the data folder and of the checkout."""
+    found: dict[str, list[tuple[str, Source, Any]]] = {}
+    for case in cases(data):
+        if isinstance(case, Case) and load_device(case.device).measured:
+            found.setdefault(case.device, []).append((case.what, case.source, case.load))
+    for device in found:
+        for source in PLANS[device].sources if device in PLANS else ():
+            if source.folder.startswith("benchmarks/"):
+                path = os.path.join(CHECKOUT, source.folder)
+                found[device].append((os.path.basename(source.data_set), source, partial(source.load, path)))
+    return found
+
+
+def predicted(pair: Pair, what: str, source: Source, rows: Rows) -> Part:
+    """The rows as the pair's lender predicts them."""
+    device = left_out(pair.device, pair.lender)
+    rows = usable(device, as_run(rows, source, device))
+    seconds, joules = predict(device, rows)
+    keys, kind = np.unique(keys_of(device, rows), return_inverse=True)
+    known = np.array(["@" not in key or key in device.corrections for key in keys])[kind]
+    cell = _numbered(rows.group if source.network else main_family(rows))
+    return Part(
+        pair, source.folder, what, source.network, _numbered(rows.group), cell, known, rows.time_s,
+        rows.energy_j if pair.joules else np.full(rows.samples, np.nan), seconds, joules, widths(device, rows),
+    )  # fmt: skip
+
+
+def _numbered(names: Array) -> Array:
+    return np.unique(names, return_inverse=True)[1]
+
+
+def widening(parts: Sequence[Part], kind: str, *, network: bool, without: str = "") -> float:
+    """What intervals have to be widened by, in log space, to hold 90 % of the rows of pairs of this relation, every
+    pair, set and family (or model) counting the same; those of the machine `without` left out."""
+    used = [part for part in parts if part.network == network and part.pair.device != without]
+    used = [part for part in used if part.pair.relation == kind] or used
+    if not used:
+        return 0.0
+    excess = np.concatenate([np.maximum(part.errors - part.width, 0.0) for part in used])
+    cells = np.concatenate([part.cell + len(excess) * i for i, part in enumerate(used)])
+    return max(half_width(excess, cells) or 0.0, LEAST_WIDTH)
+
+
+def judged(parts: Sequence[Part], widened: Sequence[float]) -> dict[str, Any]:
+    """Errors and coverage of parts whose intervals are widened by so much each."""
+
+    def column(name: str) -> Array:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    width = np.concatenate([part.width + more for part, more in zip(parts, widened, strict=True)])
+    found: dict[str, Any] = {"rows": len(width), "groups": sum(len(np.unique(part.group)) for part in parts)}
+    for name, seen, measured in (("time", "predicted_s", "time_s"), ("energy", "predicted_j", "energy_j")):
+        truth, guess = column(measured), column(seen)
+        ok = np.isfinite(truth)
+        if ok.any():
+            found[name] = errors_of(guess[ok], truth[ok]) | covered(guess[ok], truth[ok], width[ok])
+    return found

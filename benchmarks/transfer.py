@@ -1,0 +1,150 @@
+"""Machines predicted from a relative alone: ``python -m benchmarks.transfer --data DIR [--json] [--only ID ...]``.
+
+Every measured machine is left out whole, and predicted from its limits and the coefficients of a relative, as a device
+file without measurements is (`wattir.lending`): of each kind of relation the nearest machine by its limits. A line for
+each set; where kernels name their library, one for those that the relative knows and one for all others. Coverage is
+that of the 90 % interval, widened by what it took on the *other* machines. Then what it takes on all of them, which
+`wattir.lending.WIDTHS` holds, and the A100 at clocks that its coefficients were not fitted at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain script in the checkout
+
+from wattir.backends.fit.evaluate import evaluate_rows, plain
+from wattir.backends.fit.plan import fit
+from wattir.backends.fit.plans import PLANS
+from wattir.backends.fit.transfer import Pair, Part, judged, measured_rows, pairs, predicted, widening
+from wattir.cli.accuracy_view import COLUMNS, show_accuracy
+from wattir.cli.console import Sheet, make_console
+from wattir.device import device_folder
+from wattir.lending import RELATIONS, WIDTHS
+
+Found = dict[str, Any]
+ONE_CLOCK = "a100_pcie_40gb"
+"""Its first source is at one clock, its second at eleven."""
+
+
+def transfers(data: str, only: Sequence[str], say: Any) -> list[Part]:
+    """All rows of all pairs, predicted."""
+    sources = measured_rows(data)
+    found: list[Part] = []
+    for device in only or sorted(sources):
+        wanted = pairs([device])
+        for what, source, load in sources.get(device, ()) if wanted else ():
+            say(f"{device}: {what}")
+            rows = load()
+            if rows.samples:
+                found += (predicted(pair, what, source, rows) for pair in wanted)
+    return [part for part in found if len(part.time_s)]
+
+
+def reports(parts: Sequence[Part]) -> Iterator[Found]:
+    """A report of every set of every pair, then of kinds of rows in it."""
+    by_pair = {pair: _widened(parts, pair) for pair in dict.fromkeys(part.pair for part in parts)}
+    for pair, folder in dict.fromkeys((part.pair, part.folder) for part in parts):
+        widths = by_pair[pair]
+        own = [part for part in parts if (part.pair, part.folder) == (pair, folder)]
+        yield _report(widths, pair, folder, "all", own)
+        for label, wanted in (("libraries that it knows", True), ("other libraries", False)):
+            some = [part.take(part.known == wanted) for part in own]
+            if not all(part.known.all() for part in own) and any(len(part.known) for part in some):
+                yield _report(widths, pair, folder, label, some)
+        for what in dict.fromkeys(part.what for part in own):
+            yield _report(widths, pair, folder, what, [part for part in own if part.what == what])
+
+
+def _widened(parts: Sequence[Part], pair: Pair) -> tuple[float, float]:
+    """What a layer's and a network's interval are widened by, as the other machines tell."""
+    layer, network = (widening(parts, pair.relation, network=network, without=pair.device) for network in (False, True))
+    return layer, network
+
+
+def _report(widths: tuple[float, float], pair: Pair, folder: str, what: str, own: Sequence[Part]) -> Found:
+    head = {"folder": folder, "device": pair.device, "from": pair.lender, "relation": pair.relation, "what": what}
+    return head | plain(judged(own, [widths[part.network] for part in own]))
+
+
+def measured_widths(parts: Sequence[Part]) -> Iterator[Found]:
+    """What each kind of relation takes, beside what device files get."""
+    for kind, shipped in WIDTHS.items():
+        used = [part for part in parts if part.pair.relation == kind]
+        names = sorted({f"{part.pair.device} from {part.pair.lender}" for part in used})
+        layer, network = (widening(used, kind, network=network) for network in (False, True))
+        yield {"relation": kind, "layer": round(layer, 2), "network": round(network, 2), "shipped": list(shipped),
+               "pairs": names}  # fmt: skip
+
+
+def other_clocks(data: str, say: Any) -> Iterator[Found]:
+    """The A100 fitted at its first source's clock alone, judged at every clock of the second."""
+    plan = PLANS[ONE_CLOCK]
+    base, many = plan.sources
+    path = os.path.join(device_folder(), f"{ONE_CLOCK}.toml")
+    if not os.path.exists(os.path.join(data, many.folder)):
+        return
+    voltage = {name: prior for name, prior in plan.given.items() if not name.startswith("voltage")}
+    one = replace(plan, sources=(base,), given=voltage)
+    found = fit(one, Path(path).read_text(encoding="utf-8"), path, data, say)
+    rows = many.load(os.path.join(data, many.folder))
+    if found is None or not rows.samples:
+        return
+    device = replace(found[2].device, fits=({"clocks_hz": [9e8]},))
+    for clock_hz in (None, *np.unique(rows.clock_hz)):
+        part = rows if clock_hz is None else rows.take(rows.clock_hz == clock_hz)
+        name = "all clocks" if clock_hz is None else f"{1e-6 * clock_hz:.0f} MHz"
+        yield {"device": ONE_CLOCK, "fitted_at": "900 MHz", "what": name, **plain(evaluate_rows(device, part))}
+
+
+def show(found: Sequence[Found], widths: Sequence[Found], clocks: Sequence[Found]) -> None:
+    """Three tables."""
+    names = ["folder", "machine", "from", "relation", "rows of"]
+    lines = [([each["folder"], each["device"], each["from"], each["relation"], each["what"]], each) for each in found]
+    show_accuracy("Left out whole, predicted from a relative", names, lines)
+    sheet = Sheet(make_console(COLUMNS), "What borrowing adds to the interval", "relation", ">layer", ">network",
+                  ">shipped", "pairs")  # fmt: skip
+    for each in widths:
+        shipped = " and ".join(f"{width:g}" for width in each["shipped"])
+        sheet.row(RELATIONS[each["relation"]], f"{each['layer']:.2f}", f"{each['network']:.2f}", shipped,
+                  "; ".join(each["pairs"]))  # fmt: skip
+    sheet.show()
+    show_accuracy("Fitted at one clock", ["machine", "at"], [([each["device"], each["what"]], each) for each in clocks])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluates and prints; 2 where the folder is not there."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.transfer", description=__doc__)
+    default = os.environ.get("WATTIR_DATA", "../shared/data")
+    parser.add_argument("--data", default=default, help="folder of the measured sets (default: %(default)s)")
+    parser.add_argument("--only", nargs="*", default=(), metavar="ID", help="these machines alone")
+    parser.add_argument("--json", action="store_true", help="print one object instead of tables")
+    options = parser.parse_args(arguments)
+    if not os.path.isdir(options.data):
+        print(f"--data {options.data}: no such folder; expected the measured sets, one folder each", file=sys.stderr)
+        return 2
+    parts = transfers(options.data, options.only, say)
+    found, widths, clocks = list(reports(parts)), list(measured_widths(parts)), list(other_clocks(options.data, say))
+    if options.json:
+        print(json.dumps({"transfers": found, "widths": widths, "clocks": clocks}, indent=1))
+    else:
+        show(found, widths, clocks)
+    return 0
+
+
+def say(line: str) -> None:
+    """Progress, apart from the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

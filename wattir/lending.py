@@ -1,0 +1,86 @@
+"""What a machine without measurements takes from a measured relative, and what that cost where it could be checked.
+
+    efficiencies, fixed seconds                     as they are: shares of the limits, and of the library
+    powers                                          in proportion to the power limits
+    energies per FLOP and per operation             in proportion to power limit over rate
+    energies per byte                               in proportion to power limit over bandwidth
+    corrections by library (``family.math@library``)  as they are: the same library launches the same kernels
+    all other corrections                           not: they did no better than the physics on other machines
+    the interval                                    the relative's, widened by `WIDTHS` for the kind of relation
+
+A relative is the nearer the more of these it shares, in this order: maker, class of memory (HBM, GDDR, DDR), and
+architecture. The relatives of a device file stand in that order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wattir.device import Coefficients, Device
+
+VARIANT, GENERATION, OTHER = "variant", "generation", "other"
+RELATIONS: Mapping[str, str] = {
+    VARIANT: "of its architecture and class of memory",
+    GENERATION: "of another architecture with its class of memory",
+    OTHER: "of another class",
+}
+"""Kinds of relation, nearest first, as sentences about the relative."""
+
+WIDTHS: Mapping[str, tuple[float, float]] = {VARIANT: (0.45, 0.45), GENERATION: (0.45, 0.45), OTHER: (0.45, 0.45)}
+"""What borrowing adds to the half-widths of a layer's and of a network's interval in log space."""
+
+
+def relation(own: Device, lender: Device) -> str:
+    """The kind of relation between two machines: one of `RELATIONS`."""
+    if own.vendor != lender.vendor or _memory_class(own) != _memory_class(lender):
+        return OTHER
+    return VARIANT if own.architecture and own.architecture == lender.architecture else GENERATION
+
+
+def _memory_class(device: Device) -> str:
+    """Letters before the first digit: HBM of HBM3e; a machine whose file does not say is in a class of its own."""
+    found = re.match(r"[A-Z]+", device.memory)
+    return found.group() if found else device.id
+
+
+def lent(own: Device, lender: Device, widths: Mapping[str, tuple[float, float]] = WIDTHS) -> Device:
+    """The machine `own`, of which only the limits are known, with what it takes from `lender`."""
+    kind = relation(own, lender)
+    layer, network = widths[kind]
+    return replace(
+        own,
+        coefficients=scaled(lender, own),
+        corrections={key: found for key, found in lender.corrections.items() if "@" in key},
+        measured=False,
+        measured_families=frozenset(),
+        borrowed_from=lender.id,
+        interval_layer=lender.interval_layer + layer,
+        interval_network=lender.interval_network + network,
+        interval_families={key: width + layer for key, width in lender.interval_families.items() if "@" in key},
+        interval_source=f"that of {lender.id}, a machine {RELATIONS[kind]}, widened in log space by {layer} for a "
+        f"layer and {network} for a network: what it took among measured machines (benchmarks/transfer.py)",
+        fits=(),
+    )
+
+
+def scaled(lender: Device, own: Device) -> Coefficients:
+    """The lender's coefficients with powers and energies in proportion to the two machines' limits."""
+    c = lender.coefficients
+    power = own.power_w / lender.power_w
+    bandwidth = own.memory_bytes_per_s / lender.memory_bytes_per_s
+    rates = {m: own.flop_per_s[m] / lender.flop_per_s[m] for m in own.flop_per_s if m in lender.flop_per_s}
+    vector = rates.get("fp32", 1.0)
+    return replace(
+        c,
+        static_w=c.static_w * power,
+        busy_w=c.busy_w * power,
+        j_per_flop={m: lender.j_per_flop(m) * power / rate for m, rate in rates.items()},
+        j_per_op=c.j_per_op * power / vector,
+        j_per_byte=c.j_per_byte * power / bandwidth,
+        j_per_cache_byte=c.j_per_cache_byte * power / bandwidth,
+        cache_bytes_per_s=c.cache_bytes_per_s * bandwidth,
+    )
