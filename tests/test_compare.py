@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,8 +14,12 @@ from hypothesis import strategies as st
 
 import wattir
 from wattir.cli import main
-from wattir.compare import FACTORS, Terms, difference, joules_of, log_mean, per_sample, terms_of
+from wattir.compare import FACTORS, Terms, difference, joules_of, log_mean, per_one, terms_of
+from wattir.device import load_device
 from wattir.ir import GraphBuilder
+from wattir.serving_compare import serving_terms
+from wattir.serving_model import Deployment, Request
+from wattir.serving_report import Load, ServingReport, serve
 
 VALUES = st.floats(1e-6, 1e6)
 PAIRS = st.lists(st.tuples(VALUES, VALUES, VALUES), min_size=1, max_size=4)
@@ -99,7 +104,7 @@ def test_terms_are_the_joules_of_the_pass(model: str, device: str, runtime: str,
 
 def test_larger_batch_saves_memory_traffic_and_no_compute() -> None:
     """A decode step reads its weights once however many sequences share it."""
-    one, many = (per_sample(terms("llama_3_8b_decode", batch=batch, past=512)) for batch in (1, 128))
+    one, many = (per_one(terms("llama_3_8b_decode", batch=batch, past=512)) for batch in (1, 128))
 
     found = difference(one, many)
 
@@ -118,7 +123,7 @@ def test_samples_are_a_factor_of_the_pass_alone() -> None:
     a, b = terms("resnet50", batch=32), terms("resnet50", batch=64)
 
     assert difference(a, b)["samples"] > 0.8 * (joules_of(b) - joules_of(a))
-    assert "samples" not in difference(per_sample(a), per_sample(b))
+    assert "samples" not in difference(per_one(a), per_one(b))
 
 
 def test_eager_waits_for_the_host() -> None:
@@ -126,6 +131,50 @@ def test_eager_waits_for_the_host() -> None:
     found = difference(compiled, eager)
 
     assert found["host"] > 0
+
+
+# ---- served models --------------------------------------------------------------------------------------------------
+
+QWEN, EXPERTS = "Qwen/Qwen3-8B", "Qwen/Qwen3-30B-A3B-Instruct-2507"
+SMALL = "{} --hw h100_sxm --isl 512 --osl 300 --concurrency 8"
+
+
+def served(model: str = QWEN, osl: int = 300, load: Load | None = None, **how: Any) -> ServingReport:
+    return serve(model, load_device("h100_sxm"), Request(512, osl), load or Load(16), Deployment(**how))
+
+
+@pytest.mark.parametrize("report", [
+    served(), served(EXPERTS, tp_size=2, ep_size=2), served(load=Load(rate=0.1)),  # mostly nothing to do
+    served(load=Load(600)),  # at the power limit
+    serve(QWEN, load_device("b200_sxm"), Request(9000, 20, draft=2, acceptance=0.7, draft_cost=0.1), Load(4)),
+])  # fmt: skip
+def test_terms_are_the_joules_of_the_request(report: ServingReport) -> None:
+    terms = serving_terms(report)
+
+    assert joules_of(terms) == pytest.approx(report.request_j, rel=1e-9)
+    assert joules_of(per_one(terms)) == pytest.approx(report.token_j, rel=1e-9)
+    assert all(value >= 0.0 for factors in terms.values() for value in factors.values())
+
+
+@pytest.mark.parametrize(("a", "b", "factor"), [
+    ({}, {"load": Load(2)}, "memory traffic"),  # weights are read for fewer texts
+    ({}, {"tp_size": 4}, "launches"),  # each of four waits between as many kernels
+    ({}, {"weights": "fp8"}, "memory traffic"),
+    ({"load": Load(rate=5.0)}, {"load": Load(rate=0.1)}, "utilisation"),
+    ({}, {"model": "Qwen/Qwen3-32B"}, "memory traffic"),
+])  # fmt: skip
+def test_what_changed_is_what_is_named(a: dict, b: dict, factor: str) -> None:
+    found = difference(*(per_one(serving_terms(served(**side))) for side in (a, b)))
+
+    assert max(found, key=lambda name: abs(found[name])) == factor
+    assert "tokens" not in found
+
+
+def test_tokens_are_a_factor_of_the_request_alone() -> None:
+    short, long = (serving_terms(served(osl=osl)) for osl in (300, 3000))
+
+    assert difference(short, long)["tokens"] > 0.7 * (joules_of(long) - joules_of(short))
+    assert "tokens" not in difference(per_one(short), per_one(long))
 
 
 Run = Callable[..., tuple[int, str, str]]
@@ -169,6 +218,20 @@ def test_text_and_page_have_both_ends_and_every_factor(run: Run) -> None:
     assert "<script" not in page and "http" not in page
 
 
+def test_served_models_compare_per_token_or_request(run: Run) -> None:
+    a, b = SMALL.format(QWEN), SMALL.format("Qwen/Qwen3-32B")
+    found = {per: json.loads(run(a, b, "--json", *more)[1]) for per, more in (
+        ("token", ()), ("request", ("--per", "request")))}  # fmt: skip
+    code, out, _ = run(a, b, "--html", "why.html")
+
+    for per, each in found.items():
+        assert each["per"] == per and each["a"]["energy_j_per_token"] * (300 if per == "request" else 1) == (
+            pytest.approx(each["a"]["energy_j"]))  # fmt: skip
+        change = each["b"]["energy_j"] - each["a"]["energy_j"]
+        assert sum(step["energy_j"] for step in each["factors"]) == pytest.approx(change)
+    assert code == 0 and "per token" in out and "memory traffic" in Path("why.html").read_text(encoding="utf-8")
+
+
 def test_same_question_twice_has_no_steps(run: Run) -> None:
     found = json.loads(run(A, A, "--json")[1])
 
@@ -181,7 +244,10 @@ def test_same_question_twice_has_no_steps(run: Run) -> None:
     ((A, "resnet50"), "no machine; expected --hw"),
     ((A, "resnet51 --hw h100"), "did you mean resnet50"),
     ((A, "resnet50 --hw h100 --bach 3"), "unrecognized arguments: --bach 3"),
-    ((A, A, "--per", "token"), "'token' is not known"),
+    ((A, A, "--per", "tokens"), "'tokens' is not known; expected one of sample, pass, token, request"),
+    ((A, A, "--per", "token"), "--per token: says nothing of a pass; expected sample or pass"),
+    ((A, SMALL.format(QWEN)), "A is a pass, B a request; expected both with --isl and --osl, or both without"),
+    ((SMALL.format(QWEN), SMALL.format("Qwen/Qwen3-7B")), "no published model of this name"),
 ])  # fmt: skip
 def test_bad_questions_are_one_line(run: Run, words: tuple[str, ...], said: str) -> None:
     code, out, err = run(*words)

@@ -34,17 +34,21 @@ Terms = Mapping[str, Mapping[str, float]]
 
 FACTORS = {
     "samples": "how many samples the pass is of",
-    "compute volume": "FLOP and vector operations per sample",
-    "memory traffic": "bytes per sample",
+    "tokens": "how many tokens the answer has",
+    "compute volume": "FLOP and vector operations of each",
+    "memory traffic": "bytes of each",
     "utilisation": "how near to its peaks the machine runs",
-    "launches": "fixed seconds of kernels per sample, at rest power",
-    "communication": "seconds of exchange among devices per sample, at rest power",
-    "host": "seconds of waiting for the host per sample, at rest power",
+    "launches": "fixed seconds of kernels for each, at rest power",
+    "communication": "seconds of exchange among devices for each",
+    "host": "seconds of waiting for the host for each, at rest power",
     "machine energy": "joules per FLOP and per byte",
     "machine speed": "peak rates at the precision of the kernels",
     "machine power": "watts at rest and of running units",
 }
-"""All factors in the order of a waterfall, with what each means."""
+"""All factors in the order of a waterfall, with what each means; "each" is a sample, or an output token."""
+
+COUNTS = ("samples", "tokens")
+"""The factors that say how many there are."""
 
 STREAMS = ("flop", "ops", "bytes", "cache bytes")
 VOLUMES = dict(zip(STREAMS, ("compute volume", "compute volume", "memory traffic", "memory traffic"), strict=True))
@@ -149,9 +153,12 @@ def _terms(kernels: Sequence[Kernel], batch: float, static_w: float, waiting_s: 
     return terms
 
 
-def per_sample(terms: Terms) -> Terms:
-    """The same terms for one sample."""
-    return {name: {**factors, "samples": 1.0} for name, factors in terms.items()}
+def per_one(terms: Terms) -> Terms:
+    """The same terms for one sample or one token."""
+    return {
+        name: {factor: 1.0 if factor in COUNTS else value for factor, value in factors.items()}
+        for name, factors in terms.items()
+    }
 
 
 def joules_of(terms: Terms) -> float:

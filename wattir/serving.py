@@ -78,16 +78,34 @@ def busiest(devices: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class StepCost:
-    """Seconds of a step, of which `device_s` the devices work; joules of one device by factor."""
+    """Seconds of a step, of which `device_s` the devices work, with `gap_s` between kernels and `link_s` of exchanges;
+    joules of one device by factor."""
 
     time_s: Any
     device_s: Any
+    gap_s: Any
+    link_s: Any
     energy_j: Mapping[str, Any]
 
     @property
     def joules(self) -> Any:
         """All of them."""
         return sum(self.energy_j.values())
+
+    def times(self, seconds: Any, joules: Any) -> StepCost:
+        """With all seconds and all joules multiplied."""
+        energy = {name: joules * value for name, value in self.energy_j.items()}
+        return StepCost(
+            seconds * self.time_s, seconds * self.device_s, seconds * self.gap_s, seconds * self.link_s, energy
+        )
+
+    def plus(self, other: StepCost) -> StepCost:
+        """Both, one after the other."""
+        energy = {name: self.energy_j[name] + other.energy_j[name] for name in FACTORS}
+        return StepCost(
+            self.time_s + other.time_s, self.device_s + other.device_s, self.gap_s + other.gap_s,
+            self.link_s + other.link_s, energy,
+        )  # fmt: skip
 
 
 def step_cost(engine: Engine, device: Device, shape: Shape, demand: Demand, texts: Any, stall_s: Any = 0.0) -> StepCost:
@@ -110,7 +128,7 @@ def step_cost(engine: Engine, device: Device, shape: Shape, demand: Demand, text
         "idle": engine.static_w * device_s + engine.gap_w * gap_s,
         "host": engine.static_w * (time_s - device_s),
     }
-    return capped(StepCost(time_s, device_s, energy), POWER_SHARE * device.power_w)
+    return capped(StepCost(time_s, device_s, gap_s, link_s, energy), POWER_SHARE * device.power_w)
 
 
 def capped(cost: StepCost, limit_w: float) -> StepCost:
@@ -118,16 +136,10 @@ def capped(cost: StepCost, limit_w: float) -> StepCost:
     excess = cost.joules / (limit_w * cost.time_s)
     over = excess * (excess > 1.0) + (excess <= 1.0)
     slower = over**THROTTLED
-    return StepCost(
-        cost.time_s * slower, cost.device_s * slower,
-        {name: joules * slower / over for name, joules in cost.energy_j.items()},
-    )  # fmt: skip
+    return cost.times(slower, slower / over)
 
 
 def mixed_cost(pure: StepCost, mixed: StepCost, share: Any) -> StepCost:
     """An average step where this share holds prompts."""
     rest = (1.0 - share) * (share < 1.0)
-    return StepCost(
-        rest * pure.time_s + share * mixed.time_s, rest * pure.device_s + share * mixed.device_s,
-        {name: rest * pure.energy_j[name] + share * mixed.energy_j[name] for name in FACTORS},
-    )  # fmt: skip
+    return pure.times(rest, rest).plus(mixed.times(share, share))

@@ -13,8 +13,12 @@ from wattir.interval import LEVEL
 from wattir.serving import ENGINE, FACTORS, J_PER_WH, StepCost, engine_on, mixed_cost, step_cost
 from wattir.serving_engine import Engine
 from wattir.serving_model import MOST_TEXTS, Deployment, Request, Served, between
+from wattir.serving_steps import Demand
 
 PHASES = ("prefill", "decode")
+SECONDS = ("kernels", "gaps", "exchange", "host", "idle")
+"""What devices do with their time: run kernels, wait for the next, exchange results, wait for the host, have nothing
+asked of them."""
 ROUNDS = 60
 """Halvings of the interval in which the batch of an arrival rate is sought."""
 
@@ -38,13 +42,15 @@ class Load:
 
 @dataclass(frozen=True)
 class Running:
-    """A lane that runs `texts` texts: an average step, and its joules on one device by phase and factor."""
+    """A lane that runs `texts` texts: an average step, its joules by phase and factor, its work by `VOLUMES`; of one
+    device."""
 
     texts: float
     step: StepCost
     mixed_s: float
     chunks: int
     energy_j: Mapping[str, Mapping[str, float]]
+    volume: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,8 @@ class ServingReport:
     """One deployment under one load. Joules are of all accelerators; `to_dict` has them in SI units.
 
     `ttft_s`: to the first token, waiting included; `tpot_s`: between tokens; `running`: texts at a time in all;
-    `energy_j`: of a request, by phase and by factor.
+    `energy_j`: of a request, by phase and by factor; `work`: of a request, by `VOLUMES`; `device_s`: seconds of all
+    devices for a request, by `SECONDS`.
     """
 
     model: str
@@ -70,6 +77,8 @@ class ServingReport:
     requests_per_s: float
     power_w: float
     energy_j: Mapping[str, Mapping[str, float]]
+    work: Mapping[str, float]
+    device_s: Mapping[str, float]
     warnings: tuple[str, ...] = ()
 
     @property
@@ -112,7 +121,8 @@ class ServingReport:
             "energy_j_per_request_high": joules * high,
             "wh_per_query": wh, "wh_per_query_low": wh * low, "wh_per_query_high": wh * high,
             "interval_level": LEVEL, "phases": {name: dict(phase) for name, phase in self.energy_j.items()},
-            "factors": self.factors, "warnings": list(self.warnings),
+            "factors": self.factors, "work": dict(self.work), "device_s": dict(self.device_s),
+            "warnings": list(self.warnings),
         }  # fmt: skip
 
 
@@ -145,8 +155,10 @@ def assembled(
     requests_per_s = served_per_s(lane, request) * lanes * (1.0 - idle)
     running = lane.texts * lanes * (1.0 - idle)
     waiting = max((load.concurrency or 0.0) - running, 0.0)
-    energy_j = _of_request(served, request, lane)
-    energy_j["decode"]["idle"] += engine.static_w * served.deployment.devices * idle / requests_per_s
+    steps = _device_steps(served, request, lane)
+    energy_j = {phase: _times(joules, steps) for phase, joules in lane.energy_j.items()}
+    device_s = _times(_seconds(lane.step), steps) | {"idle": served.deployment.devices * idle / requests_per_s}
+    energy_j["decode"]["idle"] += engine.static_w * device_s["idle"]
     queue_s = waiting / requests_per_s
     wait_s = 0.5 * lane.step.time_s if running > 1.0 else 0.0
     joules = sum(sum(phase.values()) for phase in energy_j.values())
@@ -154,7 +166,7 @@ def assembled(
         served.config.name, served.device, engine, served.deployment, request, load, running, most * lanes,
         _memory(served, request, lane), queue_s + wait_s + lane.chunks * lane.mixed_s, queue_s,
         lane.step.time_s / request.gain, requests_per_s, joules * requests_per_s, energy_j,
-        _warnings(served, engine, load, waiting, most),
+        _times(lane.volume, steps), device_s, _warnings(served, engine, load, waiting, most),
     )  # fmt: skip
 
 
@@ -171,26 +183,33 @@ def run_lane(served: Served, engine: Engine, request: Request, texts: float) -> 
         step_cost(engine, served.device, served.shape, demand, sharing) for demand in (steps.pure, steps.mixed)
     )
     drafted = 1.0 + request.draft_cost * (request.draft > 0)
-    step = _times(mixed_cost(pure, mixed, steps.share), drafted)
+    rest = max(1.0 - steps.share, 0.0)
+    step = mixed_cost(pure, mixed, steps.share).times(drafted, drafted)
     decode = {
-        name: drafted * (max(1.0 - steps.share, 0.0) * pure.energy_j[name]
-                         + steps.share * min(pure.energy_j[name], mixed.energy_j[name]))
+        name: drafted * (rest * pure.energy_j[name] + steps.share * min(pure.energy_j[name], mixed.energy_j[name]))
         for name in FACTORS
-    }  # fmt: skip
+    }
     prefill = {name: step.energy_j[name] - decode[name] for name in FACTORS}
-    return Running(texts, step, mixed.time_s, steps.chunks, {"prefill": prefill, "decode": decode})
+    volume = Demand().add(steps.pure, rest * drafted).add(steps.mixed, steps.share * drafted).volume
+    return Running(texts, step, mixed.time_s, steps.chunks, {"prefill": prefill, "decode": decode}, volume)
 
 
-def _times(cost: StepCost, factor: float) -> StepCost:
-    energy = {name: joules * factor for name, joules in cost.energy_j.items()}
-    return StepCost(cost.time_s * factor, cost.device_s * factor, energy)
+def _times(table: Mapping[str, float], factor: float) -> dict[str, float]:
+    return {name: value * factor for name, value in table.items()}
 
 
-def _of_request(served: Served, request: Request, lane: Running) -> dict[str, dict[str, float]]:
-    """Joules of all devices of a replica that a request costs: `osl` tokens' share of steps."""
+def _seconds(step: StepCost) -> dict[str, float]:
+    """What a device does in a step, by `SECONDS`."""
+    kernels_s = step.device_s - step.gap_s - step.link_s
+    return {
+        "kernels": kernels_s, "gaps": step.gap_s, "exchange": step.link_s, "host": step.time_s - step.device_s,
+    }  # fmt: skip
+
+
+def _device_steps(served: Served, request: Request, lane: Running) -> float:
+    """Steps of one device that a request costs a replica: `osl` tokens' share of steps."""
     steps = request.osl / request.gain / lane.texts
-    share = steps * served.deployment.ranks / (served.deployment.copies * served.deployment.pp_size)
-    return {phase: {name: joules * share for name, joules in lane.energy_j[phase].items()} for phase in PHASES}
+    return steps * served.deployment.ranks / (served.deployment.copies * served.deployment.pp_size)
 
 
 def _at_rate(served: Served, engine: Engine, request: Request, rate: float, most: int) -> tuple[Running, float]:

@@ -29,15 +29,22 @@ ALIKE = 0.8
 Fitted freely on mlenergy_v3_llm it was 0.80 on H100 and 0.85 on B200; at 1 the text rows of architectures left out were
 off by 10.9 and 13.6 % in the median instead of 7.6 and 11.4 % (2026-11-25, before the kernels' learned corrections)."""
 
-M, GROUPS, WEIGHT_BYTES, ACTIVATION_BYTES, STATE_BYTES, LINK_BYTES = (
-    CELLS.index(name) for name in ("m", "groups", "weight_bytes", "activation_bytes", "state_bytes", "link_bytes")
-)
+MACS, M, GROUPS, WEIGHT_BYTES, ACTIVATION_BYTES, STATE_BYTES, LINK_BYTES = (
+    CELLS.index(name) for name in
+    ("macs_causal", "m", "groups", "weight_bytes", "activation_bytes", "state_bytes", "link_bytes")
+)  # fmt: skip
+
+
+VOLUMES = ("flop", "flop_s", "weight_bytes", "cache_bytes")
+"""What a step's work is measured by: FLOP of products, their seconds at the peaks of their precisions, bytes read of
+weights, bytes read and written of caches and states."""
 
 
 @dataclass(slots=True)
 class Demand:
     """What a step asks for, by part: seconds of its kernels, and dynamic joules for weights, cache and all else; how
-    often devices exchange results, and the bytes that each sends. Numbers, or arrays of them."""
+    often devices exchange results, and the bytes that each sends; `volume`: by `VOLUMES`. Numbers, or arrays of them,
+    of one device."""
 
     time_s: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     weights_j: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
@@ -45,18 +52,19 @@ class Demand:
     compute_j: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     links: Any = 0.0
     link_bytes: Any = 0.0
+    volume: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(VOLUMES, 0.0))
 
     def add(self, other: Demand, times: float = 1.0) -> Demand:
         """With `times` another demand added."""
         for mine, theirs in zip(self._tables(), other._tables(), strict=True):
-            for part in PARTS:
-                mine[part] = mine[part] + times * theirs[part]
+            for name, value in theirs.items():
+                mine[name] = mine[name] + times * value
         self.links = self.links + times * other.links
         self.link_bytes = self.link_bytes + times * other.link_bytes
         return self
 
     def _tables(self) -> tuple[dict[str, Any], ...]:
-        return self.time_s, self.weights_j, self.cache_j, self.compute_j
+        return self.time_s, self.weights_j, self.cache_j, self.compute_j, self.volume
 
 
 @dataclass(frozen=True)
@@ -153,9 +161,10 @@ class Phase:
         rows, self.trees = assembled(row_of(device, work.family, work.math) for work in works)
         placed = iter(zip(works, rows, strict=True))
         self.groups = {
-            group: ([(part_of(work), row.constants) for work, row in islice(placed, len(some))], function)
+            group: ([(part_of(work), row.constants, device.flop_per_s[row.math])
+                     for work, row in islice(placed, len(some))], function)
             for group, (some, function) in kernels.groups.items()
-        }
+        }  # fmt: skip
 
     def demand(self, group: str, tokens: int, **sizes: int) -> Demand:
         """Of the kernels of a group at these sizes; `tokens` new ones in all. What was asked before is remembered."""
@@ -168,7 +177,7 @@ class Phase:
         kernels, function = self.groups[group]
         values = function(*(sizes[name] for name in self.names))
         found = Demand()
-        for place, (part, constants) in enumerate(kernels):
+        for place, (part, constants, flop_per_s) in enumerate(kernels):
             *cells, times = values[place * WIDTH : (place + 1) * WIDTH]
             if part == "link":
                 found.links += times
@@ -178,6 +187,7 @@ class Phase:
                 cells = _alike(cells, self.routing.alike(tokens))
             taken: tuple[Any, ...] = (*cells, *constants, self.trees)
             _add(found, part, cells, times, kernel_cost(*taken), self.static_w)
+            _add_volume(found, cells, times, flop_per_s)
         return found
 
 
@@ -209,3 +219,11 @@ def _add(demand: Demand, part: str, cells: Iterable[float], times: float, cost: 
     demand.weights_j[part] += dynamic * moved * weights
     demand.cache_j[part] += dynamic * moved * state
     demand.compute_j[part] += dynamic * (1.0 - moved * (weights + state))
+
+
+def _add_volume(demand: Demand, cells: Sequence[float], times: float, flop_per_s: float) -> None:
+    flop = 2.0 * cells[MACS] * times
+    demand.volume["flop"] += flop
+    demand.volume["flop_s"] += flop / flop_per_s
+    demand.volume["weight_bytes"] += cells[WEIGHT_BYTES] * times
+    demand.volume["cache_bytes"] += cells[STATE_BYTES] * times

@@ -1,6 +1,7 @@
 """Why one run costs other joules than another: the difference by latent factors, adding up exactly.
 
-A and B are questions to `wattir estimate`, each in quotes: a model, one machine, sizes, precision, runtime.
+A and B are questions to `wattir estimate`, each in quotes: a model, one machine, sizes, precision, runtime; or a
+served model, its lengths, load and parallelism.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import contextlib
 import io
 import shlex
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wattir.cli.arguments import one_of
 from wattir.cli.progress import progress
@@ -24,6 +25,7 @@ EXAMPLES = """\
 examples:
   wattir compare 'resnet50 --hw h100_sxm' 'resnet50 --hw h100_sxm --batch-size 64'
   wattir compare 'bert_base --hw a10' 'bert_base --hw l40s --dtype fp8' --per pass
+  wattir compare 'Qwen/Qwen3-8B --hw h100 --isl 512 --osl 300' 'Qwen/Qwen3-8B --hw b200 --isl 512 --osl 300'
   wattir compare 'llama_3_2_1b --hw h100 --set seq=512' 'llama_3_8b --hw h100 --set seq=512' --html why.html
 """
 
@@ -33,8 +35,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("a", metavar="A", help="the first question, in quotes: 'resnet50 --hw h100_sxm'")
     parser.add_argument("b", metavar="B", help="the second question, in quotes")
     parser.add_argument(
-        "--per", metavar="sample|pass", type=one_of(lambda: ("sample", "pass")), default="sample",
-        help="joules of one sample (default), or of the whole pass with the samples as a factor",
+        "--per", metavar="sample|pass|token|request", type=one_of(lambda: ("sample", "pass", "token", "request")),
+        help="joules of one sample (default) or of the whole pass, of one token (default) or of the whole request",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object in SI units")
     parser.add_argument("--html", metavar="PATH", help="write the waterfall as a page")
@@ -61,16 +63,29 @@ def run(arguments: Namespace) -> int:
 
 def side(text: str, name: str) -> Side:
     """The answer to one question; InputError where it is not one model on one machine."""
-    from wattir.cli.question import cost_models, sizes_of
-    from wattir.cli.waterfall import Side
-    from wattir.compare import terms_of
+    from wattir.cli.serving import asks_for_serving
 
     asked = _question(text, name)
+    found = _served(text, asked) if asks_for_serving(asked) else _passes(text, asked)
+    if len(found) != 1:
+        raise InputError(f"{name} = {text!r}: {len(found)} machines; expected one")
+    return found[0]
+
+
+def _passes(text: str, asked: Namespace) -> list[Side]:
+    from wattir.cli.question import cost_models, sizes_of
+    from wattir.cli.sides import side_of_pass
+
     models = cost_models(asked)
-    if len(models) != 1:
-        raise InputError(f"{name} = {text!r}: {len(models)} machines; expected one")
-    sizes: dict[str, Any] = sizes_of(models[0].graph, asked)
-    return Side(text, models[0].report(**sizes), terms_of(models[0], sizes))
+    sizes = sizes_of(models[0].graph, asked)
+    return [side_of_pass(text, model, sizes) for model in models]
+
+
+def _served(text: str, asked: Namespace) -> list[Side]:
+    from wattir.cli.serving import serving_reports
+    from wattir.cli.sides import side_of_request
+
+    return [side_of_request(text, report) for report in serving_reports(asked)]
 
 
 def _question(text: str, name: str) -> Namespace:

@@ -57,8 +57,8 @@ def _totals(report: ServingReport) -> dict[str, str | Text]:
     wh = report.request_j / J_PER_WH
     memory = report.memory
     return {
-        "serves": f"{_load(report)}, {report.engine.name}, {deployed(report.deployment)}",
-        "request": _request(report.request),
+        "serves": f"{load_text(report)}, {report.engine.name}, {deployed(report.deployment)}",
+        "request": request_text(report.request),
         "latency": f"TTFT {prefixed(report.ttft_s, 's')}, TPOT {prefixed(report.tpot_s, 's')}",
         "throughput": f"{digits(report.requests_per_s)} requests/s, "
         f"{digits(report.requests_per_s * report.request.osl)} tokens/s at {prefixed(report.power_w, 'W')}",
@@ -74,7 +74,8 @@ def _joules(value: float, low: float, high: float) -> str:
     return between(value * low, value, value * high, "J", LEVEL)
 
 
-def _load(report: ServingReport) -> str:
+def load_text(report: ServingReport) -> str:
+    """``64 requests at a time (64 running of at most 512)``."""
     load = report.load
     asked = f"{load.rate:g} requests/s" if load.concurrency is None else f"{load.concurrency:g} requests at a time"
     return f"{asked} ({digits(report.running)} running of at most {report.most_running})"
@@ -91,7 +92,8 @@ def deployed(deployment: Deployment) -> str:
     return f"{count} ({', '.join(parts + held)})" if parts or held else count
 
 
-def _request(request: Request) -> str:
+def request_text(request: Request) -> str:
+    """``512 tokens in, 300 out``."""
     parts = [f"{request.isl} tokens in, {request.osl:g} out"]
     if request.osl_spread:
         parts.append(f"spread {request.osl_spread:g}")

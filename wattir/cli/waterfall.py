@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wattir.compare import FACTORS, Terms, difference, joules_of, per_sample
-from wattir.report import Report
+from wattir.compare import FACTORS, Terms, difference, joules_of, per_one
+from wattir.errors import InputError
+
+PER = {"pass": ("sample", "pass"), "request": ("token", "request")}
+"""What a question is answered for (a forward pass, a served request) to what its joules may be given per."""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One question, its report, and the terms of its joules."""
+    """One question, what it is answered for, who runs what, what the answer says, and the terms of its joules.
+
+    `facts`: of `to_dict`.
+    """
 
     question: str
-    report: Report
+    whole: str
+    label: str
+    said: str
+    facts: Mapping[str, Any]
     terms: Terms
-
-    @property
-    def label(self) -> str:
-        """``resnet50 on h100_sxm, batch=8``."""
-        r = self.report
-        parts = (r.runtime, r.dtype, *(f"{name}={value}" for name, value in r.sizes.items()))
-        return f"{r.model} on {r.device}, {', '.join(part for part in parts if part)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`a_j` and `b_j`: joules of the sides per sample or per pass; `steps` lead from one to the other."""
+    """`a_j` and `b_j`: joules of the sides, `per` one of `PER`; `steps` lead from one to the other."""
 
     a: Side
     b: Side
@@ -61,9 +63,14 @@ class Comparison:
         }
 
 
-def compared(a: Side, b: Side, per: str) -> Comparison:
-    """B against A, per `sample` or per `pass`."""
-    terms = [per_sample(side.terms) if per == "sample" else side.terms for side in (a, b)]
+def compared(a: Side, b: Side, per: str | None = None) -> Comparison:
+    """B against A, per one of `PER` (default: the smaller one); InputError where that is not of both."""
+    if a.whole != b.whole:
+        raise InputError(f"A is a {a.whole}, B a {b.whole}; expected both with --isl and --osl, or both without")
+    per = per or PER[a.whole][0]
+    if per not in PER[a.whole]:
+        raise InputError(f"--per {per}: says nothing of a {a.whole}; expected {' or '.join(PER[a.whole])}")
+    terms = [side.terms if per == a.whole else per_one(side.terms) for side in (a, b)]
     first, last = map(joules_of, terms)
     return Comparison(a, b, per, first, last, tuple(_steps(first, difference(*terms))))
 
@@ -75,9 +82,5 @@ def _steps(level: float, changes: dict[str, float]) -> Iterator[Step]:
 
 
 def _side(side: Side, energy_j: float) -> dict[str, Any]:
-    report = side.report
-    return {
-        "question": side.question, "model": report.model, "device": report.device, "runtime": report.runtime,
-        "dtype": report.dtype, "sizes": dict(report.sizes), "energy_j": energy_j, "totals": dict(report.totals),
-        "terms": {name: dict(factors) for name, factors in side.terms.items()},
-    }  # fmt: skip
+    terms = {name: dict(factors) for name, factors in side.terms.items()}
+    return {"question": side.question, **side.facts, "energy_j": energy_j, "terms": terms}

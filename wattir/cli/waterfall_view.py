@@ -6,9 +6,8 @@ from rich.console import Console
 from rich.text import Text
 
 from wattir.cli.console import Sheet, clean, make_console, make_grid
-from wattir.cli.estimate_view import energy_text
 from wattir.cli.units import percent, prefixed
-from wattir.cli.waterfall import Comparison, Side
+from wattir.cli.waterfall import Comparison
 from wattir.compare import FACTORS
 
 BAR_COLUMNS = 40
@@ -30,13 +29,8 @@ def show_waterfall(found: Comparison) -> None:
 def _sides(found: Comparison) -> object:
     grid = make_grid()
     for name, side, joules in (("A", found.a, found.a_j), ("B", found.b, found.b_j)):
-        grid.add_row(name, clean(f"{side.label}: {prefixed(joules, 'J')}; {_pass(side)}"))
+        grid.add_row(name, clean(f"{side.label}: {prefixed(joules, 'J')}; {side.said}"))
     return grid
-
-
-def _pass(side: Side) -> str:
-    totals = side.report.totals
-    return f"a pass {energy_text(totals)} in {prefixed(totals['time_s'], 's')}"
 
 
 def _show_steps(console: Console, found: Comparison) -> None:
