@@ -7,7 +7,7 @@ import zlib
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numba.extending import register_jitable
 
 from wattir import interval, roofline
@@ -111,28 +111,26 @@ def _row(
 
 
 def _make_run(stamp: int) -> Any:
-    @njit(parallel=True, cache=True, error_model="numpy")
+    @njit(nogil=True, cache=True, error_model="numpy")
     def run(
         sizes: Any, numbers: Any, steps: Any, checked: Any, cells: Any, times: Any, constants: Any, spreads: Any,
-        widening: Any, trees: Any, host_op_s: float,
-    ) -> Any:  # fmt: skip
+        widening: Any, trees: Any, host_op_s: float, sums: Any, first: int, end: int,
+    ) -> None:  # fmt: skip
         _ = stamp  # in numba's cache key: code compiled from older formulas is not used again
-        free, fixed, count = sizes.shape[0], numbers.shape[0], sizes.shape[1]
-        sums = np.zeros((count, len(SUMS)))
-        for block in prange((count + LANES - 1) // LANES):
-            start = block * LANES
-            width = min(LANES, count - start)
-            w = np.empty((free + fixed + steps.shape[0], width))
-            w[:free] = sizes[:, start : start + width]
-            for i in range(fixed):
-                w[free + i] = numbers[i]
+        free, fixed = sizes.shape[0], numbers.shape[0]
+        w = np.empty((free + fixed + steps.shape[0], LANES))
+        for i in range(fixed):
+            w[free + i] = numbers[i]
+        for start in range(first, end, LANES):
+            width = min(LANES, end - start)
+            w[:free, :width] = sizes[:, start : start + width]
             for i in range(steps.shape[0]):
-                _step(steps[i, 0], w[steps[i, 1]], w[steps[i, 2]], w[free + fixed + i])
+                _step(steps[i, 0], w[steps[i, 1], :width], w[steps[i, 2], :width], w[free + fixed + i, :width])
             found = sums[start : start + width]
+            found[:] = 0.0
             _refuse(w, checked, found)
             for r in range(cells.shape[0]):
                 _row(w, cells, constants, trees, r, times[r], spreads[r], widening[r], host_op_s, found)
-        return sums
 
     return run
 
@@ -148,5 +146,5 @@ def source_stamp() -> int:
 
 
 run_points = _make_run(source_stamp())
-"""`wattir.totals.SUMS` over all kernels [points, sums] from sizes [names, points] and a program as arrays; on all
-cores. NaN joules where a point is refused."""
+"""Writes `wattir.totals.SUMS` over all kernels to `sums` [points, sums] from sizes [names, points] and a program as
+arrays, for the points from `first` to before `end`. NaN joules where a point is refused."""

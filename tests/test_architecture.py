@@ -35,7 +35,7 @@ BACKEND_MAY = FRONTEND_MAY | {
     "wattir.trees", "wattir.clock", "wattir.serving", "wattir.serving_engine", "wattir.serving_model",
     "wattir.serving_steps",
 }  # fmt: skip
-BACKEND_LIBRARIES = {"lightgbm", "numpy", "numba", "scipy", "pyarrow", "pandas"}
+BACKEND_LIBRARIES = {"lightgbm", "llvmlite", "numpy", "numba", "scipy", "pyarrow", "pandas"}
 METERED = {"torch", "onnxruntime", "pynvml", "zeus"}
 """What the measuring backend runs and meters besides."""
 CORE_LIBRARIES = {"numpy"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from wattir import layers
 from wattir.dims import symbol
 from wattir.errors import SizeError
 from wattir.ir import Graph, GraphBuilder
-from wattir.tables import Table, merged
+from wattir.tables import Table, laid_out, merged
+from wattir.threads import LEAST, at_most
 
 REAL = {
     "resnet50": {"batch": (1, 257)},
@@ -163,3 +165,37 @@ def test_merged_tables_add_up_to_the_same() -> None:
     assert len(fewer) < len(tables)
     for candidate in np.ndindex(*counts):
         assert total(fewer, candidate) == pytest.approx(total(tables, candidate), rel=1e-14)
+
+
+def test_an_index_out_of_range_is_refused_and_its_neighbours_are_not() -> None:
+    ask = laid_out([Table((0,), np.arange(15.0).reshape(3, 5) + 1.0)], (3,), (0.0, 0.1, 0.0), hosted=False)
+    index = np.tile(np.arange(3), 300)[:, None]
+    expected = index[:, 0] * 5.0 + 1.0
+    index[[17, 800], 0], expected[[17, 800]] = (3, -1), np.nan
+    found = ask(index)
+
+    assert found.refused == 2
+    assert np.array_equal(found.energy_j, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("runtime", ["compiled", "eager"])
+def test_threads_make_no_difference(runtime: str) -> None:
+    model = wattir.compile("llama_3_2_1b_decode", device="h100_sxm", runtime=runtime)
+    sizes = drawn(REAL["llama_3_2_1b_decode"], 3 * LEAST)
+    with at_most(1):
+        alone = model(**sizes)
+    with at_most(3):
+        together = model(**sizes)
+
+    for name in alone.__slots__:
+        assert getattr(alone, name).tolist() == getattr(together, name).tolist()
+
+
+def test_several_threads_may_ask_at_once() -> None:
+    model = wattir.compile("resnet50", device="h100_sxm")
+    sizes = drawn(REAL["resnet50"], 2 * LEAST)
+    expected = model(**sizes).energy_j.tolist()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: model(**sizes).energy_j.tolist(), range(8)))
+
+    assert found == [expected] * 8

@@ -66,7 +66,7 @@ def test_extras_name_each_other_only_where_they_exist() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
 
-    assert {"torch", "jax", "fit", "measure", "zeus", "all", "test"} == set(extras)
+    assert {"torch", "jax", "fit", "measure", "zeus", "sweep", "bench", "all", "test"} == set(extras)
     assert "torch==2.13.0" in extras["test"]
     assert extras["all"] == ["wattir[torch,jax]"]
 

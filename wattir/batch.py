@@ -13,6 +13,7 @@ from wattir.errors import SizeError
 from wattir.graph_check import MAX_DIM
 from wattir.program import Program
 from wattir.tables import MERGED_ROWS, Array, laid_out, merged, run_program, table_of
+from wattir.threads import spread
 from wattir.totals import SUMS
 
 TABLE_SHARE = 0.5
@@ -20,7 +21,6 @@ TABLE_SHARE = 0.5
 
 DIRECT_ADDRESSES = 2**16
 """Sizes below this are told apart by a table of addresses, larger ones by sorting."""
-FIRST_LOOK = 4096
 MOST_INDICES = 65535
 
 
@@ -35,10 +35,11 @@ def evaluate_arrays(model: CostModel, sizes: Mapping[str, Any]) -> Answer:
     values, index = _encoded(columns, scalars, count)
     counts = [len(values[name]) if name in values else 0 for name in scalars]
     known = {name: values.get(name, np.empty(0)) for name in scalars}
-    tables, direct = [], np.empty((0, len(SUMS)))
+    small = [program for program in model.programs if _fits(program, values, count)]
+    tables = spread(lambda program: table_of(program, known, model.trees, model.host_op_s), small, count)
+    direct = np.empty((0, len(SUMS)))
     for program in model.programs:
         if _fits(program, values, count):
-            tables.append(table_of(program, known, model.trees, model.host_op_s))
             continue
         points = np.array([np.broadcast_to(columns.get(name, scalars[name]), count) for name in program.tape.names])
         found = run_program(program, points, model.trees, model.host_op_s)
@@ -86,26 +87,25 @@ def _encoded(columns: Mapping[str, Array], scalars: Mapping[str, int], count: in
 
     A size with too many values for a table has none; its column of indices is of no use.
     """
-    values: dict[str, Array] = {}
     index = np.empty((len(scalars), count), np.uint16)
-    for place, (name, scalar) in enumerate(scalars.items()):
-        if name not in columns:
-            values[name], index[place] = np.array([scalar]), 0
-            continue
-        found = _encode(columns[name], index[place], name)
-        if found is not None:
-            values[name] = found
-    return values, index
+
+    def encoded(piece: tuple[int, str]) -> Array | None:
+        place, name = piece
+        if name in columns:
+            return _encode(columns[name], index[place], name)
+        index[place] = 0
+        return np.array([scalars[name]])
+
+    found = spread(encoded, list(enumerate(scalars)), count)
+    return {name: values for name, values in zip(scalars, found, strict=True) if values is not None}, index
 
 
 def _encode(column: Array, places: Array, name: str) -> Array | None:
     """The distinct values of a column, whose indices go to `places`; None where there are too many."""
-    from wattir.backends.gather import ABSENT, extend, look_up
+    from wattir.backends.gather import ABSENT, encode
 
     indices = np.full(DIRECT_ADDRESSES, ABSENT, np.uint16)
-    known = extend(column[:FIRST_LOOK], indices, places, 0)
-    if known >= 0 and look_up(column, indices, places):
-        known = extend(column, indices, places, known)
+    known = encode(column, indices, places)
     if known < 0:
         return _sorted_out(column, places, name)
     values = np.empty(known, np.int64)

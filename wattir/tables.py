@@ -16,13 +16,15 @@ import numpy as np
 
 from wattir.machine import ROW_CONSTANTS
 from wattir.program import Program
+from wattir.threads import ranges, spread
 from wattir.totals import SUMS
 from wattir.work import CELLS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-MERGED_ROWS = 4096
-"""Tables merge up to this many rows: 160 kB each, so that all of a network's stay in the second-level cache."""
+MERGED_ROWS = 1024
+"""Tables merge up to this many rows: 32 kB, so that one stays in the first-level cache while a block of candidates asks
+it."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,10 @@ def run_program(program: Program, points: Array, trees: Sequence[float], host_op
     """`SUMS` over a program's kernels [points, sums] at sizes [names, points]."""
     from wattir.backends.engine import run_points
 
-    found: Array = run_points(np.asarray(points, np.float64), *program_arrays(program), np.array(trees), host_op_s)
+    count = points.shape[1]
+    found = np.empty((count, len(SUMS)))
+    taken = (np.asarray(points, np.float64), *program_arrays(program), np.array(trees), host_op_s, found)
+    spread(lambda piece: run_points(*taken, *piece), ranges(count), count)
     return found
 
 
@@ -103,6 +108,7 @@ class Tables:
 
     counts: Array
     rows: Array
+    host_s: Array
     starts: Array
     members: Array
     strides: Array
@@ -113,17 +119,18 @@ class Tables:
         from wattir.backends.gather import gather
 
         own = np.empty((0, len(SUMS))) if direct is None else direct
-        out, refused = gather(
-            index, self.counts, self.rows, self.starts, self.members, self.strides, own, *self.constants
-        )
-        return Answers(out[0], out[1], out[2], out[3], refused)
+        count = index.shape[0]
+        out = np.empty((4, count))
+        layout = (self.counts, self.rows, self.host_s, self.starts, self.members, self.strides)
+        refused = spread(lambda piece: gather(index, *layout, own, *self.constants, out, *piece), ranges(count), count)
+        return Answers(out[0], out[1], out[2], out[3], sum(refused))
 
 
 def laid_out(
     tables: Sequence[Table], counts: Sequence[int], constants: tuple[float, float, float], hosted: bool,
     checked: bool = True,
 ) -> Tables:  # fmt: skip
-    """Tables ready to be asked; the host's seconds are left out of the rows where it does not count (`hosted`).
+    """Tables ready to be asked; the host's seconds are left out where they do not count (`hosted`).
 
     `checked` is False where the indices are known to be below the counts.
     """
@@ -134,9 +141,9 @@ def laid_out(
         shape = [counts[column] for column in table.columns]
         members[place, : len(shape)] = table.columns
         strides[place, : len(shape)] = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    sums = [np.empty((0, len(SUMS))), *(table.sums for table in tables)]
-    rows = np.concatenate(sums)[:, : len(SUMS) if hosted else len(SUMS) - 1]
+    sums = np.concatenate([np.empty((0, len(SUMS))), *(table.sums for table in tables)])
     starts = np.cumsum([0, *(len(table.sums) for table in tables)])[:-1]
     return Tables(
-        np.array(counts if checked else (), np.int64), np.ascontiguousarray(rows), starts, members, strides, constants
-    )
+        np.array(counts if checked else (), np.int64), np.ascontiguousarray(sums[:, :-1]),
+        np.ascontiguousarray(sums[:, -1]) if hosted else np.empty(0), starts, members, strides, constants,
+    )  # fmt: skip
