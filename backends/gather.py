@@ -1,15 +1,17 @@
-"""Candidates as indices into tables of sums: encoding columns of sizes, and adding table rows up. Compiled by numba.
+"""Candidates as indices into tables of sums: sizes looked up, and table rows added. Compiled by numba.
 
 All functions let go of the interpreter's lock; `wattir.threads` calls them for several ranges of candidates at once.
+Columns of sizes come as addresses, so that any number of them, contiguous or not, goes through one compiled function.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import carray, njit, types  # type: ignore[attr-defined]  # exported, but not in `__all__`
 from numba.extending import intrinsic
 
 from wattir.totals import totals
@@ -20,33 +22,27 @@ LANES = 512
 """Candidates that go through all tables together: a table stays in the first-level cache while they add its rows."""
 
 ABSENT = 65535
-"""In an encoded column: a value without an index."""
+"""In a map from values to indices: a value without one."""
 
 WIDTH = 4
 """Numbers in a row of a table, which are added as one vector."""
 
 
-@njit(nogil=True, cache=True)
-def encode(column: Any, indices: Any, places: Any) -> int:
-    """Gives each distinct value of `column` [n] an index, in order of appearance; `indices` [values], all `ABSENT` at
-    first, maps a value to its index, `places` [n] becomes the column's. Returns how many values there are, or -1 where
-    a value or an index is too large.
-    """
-    known = 0
-    for i in range(column.shape[0]):
-        value = np.uint64(column[i])  # a negative one becomes very large
-        if value >= np.uint64(indices.shape[0]):
-            return -1
-        if indices[value] == ABSENT:
-            if known == ABSENT:
-                return -1
-            indices[value] = known
-            known += 1
-        places[i] = indices[value]
-    return known
+in_llvm: Callable[[Any], Any] = intrinsic
+"""`numba.extending.intrinsic`, whose types ask callers for the typing context that numba itself gives."""
 
 
-@intrinsic
+@in_llvm
+def _pointer(_: Any, address: Any) -> Any:
+    """An address as what `carray` takes."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.inttoptr(values[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(address), generate
+
+
+@in_llvm
 def _add_row(_: Any, sums: Any, lane: Any, rows: Any, row: Any) -> Any:
     """``sums[lane] += rows[row]`` for `WIDTH` doubles at once: numba's own code adds them one by one."""
 
@@ -65,90 +61,148 @@ def _add_row(_: Any, sums: Any, lane: Any, rows: Any, row: Any) -> Any:
     return types.void(sums, types.intp, rows, types.intp), generate
 
 
-def _make_gather(stamp: int) -> Any:
+@njit(nogil=True, cache=True)
+def learn(address: int, step: int, like: Any, indices: Any, known: int, first: int, end: int) -> int:
+    """Gives the values of a column that have no index one, in order of appearance. The column is whole numbers of the
+    dtype of `like` from `address` on, `step` apart; `indices` maps a value to its index, `known` is how many have one.
+    Returns how many have one now, or -1 where a value or an index is too large.
+    """
+    column = carray(_pointer(address), (1,), like.dtype)
+    for i in range(first, end):
+        value = np.uint64(column[np.uint64(i * step)])  # a negative one becomes very large
+        if value >= np.uint64(indices.shape[0]):
+            return -1
+        if indices[value] == ABSENT:
+            if known == ABSENT:
+                return -1
+            indices[value] = known
+            known += 1
+    return known
+
+
+@njit
+def _look_up(address: int, step: int, like: Any, indices: Any, start: int, places: Any) -> bool:
+    """The indices of a block of a column; whether all its values have one."""
+    column = carray(_pointer(address), (1,), like.dtype)
+    strange = 0
+    for lane in range(places.shape[0]):
+        value = np.uint64(column[np.uint64((start + lane) * step)])
+        place = np.uint16(ABSENT)
+        if value < np.uint64(indices.shape[0]):
+            place = indices[value]
+        places[lane] = place
+        strange |= place == ABSENT
+    return strange == 0
+
+
+def _make_gathers(stamp: int) -> tuple[Any, Any]:
     @njit(nogil=True, cache=True, error_model="numpy")
-    def gather(
-        index: Any, counts: Any, rows: Any, host_s: Any, starts: Any, members: Any, strides: Any, direct: Any,
-        static_w: float, network_width: float, more_width: float, out: Any, first: int, end: int,
+    def gather_indices(
+        index: Any, counts: Any, rows: Any, host_s: Any, starts: Any, members: Any, strides: Any, constants: Any,
+        out: Any, first: int, end: int,
     ) -> Any:  # fmt: skip
-        _ = stamp
-        refused = 0
+        _ = stamp  # in numba's cache key: code compiled from older formulas is not used again
+        refused, nothing = 0, np.empty((0, WIDTH + 1))
         sums, waits, place = np.empty((LANES, WIDTH)), np.zeros(LANES), np.empty(LANES, np.uint32)
         wrong = np.zeros(LANES, np.bool_)
         for start in range(first, end, LANES):
             width = min(LANES, end - start)
-            sums[:] = 0.0
-            waits[:] = 0.0
-            if direct.shape[0]:
-                sums[:width] = direct[start : start + width, :WIDTH]
-                waits[:width] = direct[start : start + width, WIDTH]
             known = _known(index, counts, start, wrong[:width])
+            _begin(sums, waits, nothing, start, width)
             for t in range(starts.shape[0]):
                 _places(index, starts[t], members[t], strides[t], start, place[:width])
                 if not known:
                     place[:width][wrong[:width]] = 0
-                _add_rows(sums, rows, place[:width])
-                if host_s.shape[0]:
-                    _add_waits(waits, host_s, place[:width])
-            for lane in range(width):
-                energy = np.nan if wrong[lane] else sums[lane, 0]
-                found = totals(
-                    energy,
-                    sums[lane, 1],
-                    sums[lane, 2],
-                    sums[lane, 3],
-                    waits[lane],
-                    static_w,
-                    network_width,
-                    more_width,
-                )
-                refused += found[0] != found[0]
-                for i in range(4):
-                    out[i, start + lane] = found[i]
+                _add(sums, waits, rows, host_s, place[:width])
+            if not known:
+                sums[:width, 0][wrong[:width]] = np.nan
+            refused += _finish(sums, waits, constants, out, start, width)
         return refused
 
-    return gather
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def gather_sizes(
+        addresses: Any, steps: Any, like: Any, maps: Any, direct: Any, rows: Any, host_s: Any, starts: Any,
+        members: Any, strides: Any, constants: Any, out: Any, first: int, end: int,
+    ) -> Any:  # fmt: skip
+        _ = stamp
+        refused, columns = 0, addresses.shape[0]
+        sums, waits, place = np.empty((LANES, WIDTH)), np.zeros(LANES), np.empty(LANES, np.uint32)
+        index = np.empty((columns, LANES), np.uint16)
+        for start in range(first, end, LANES):
+            width = min(LANES, end - start)
+            for column in range(columns):
+                if not _look_up(addresses[column], steps[column], like, maps[column], start, index[column, :width]):
+                    return -1
+            _begin(sums, waits, direct, start, width)
+            for t in range(starts.shape[0]):
+                _places(index, starts[t], members[t], strides[t], 0, place[:width])
+                _add(sums, waits, rows, host_s, place[:width])
+            refused += _finish(sums, waits, constants, out, start, width)
+        return refused
+
+    return gather_indices, gather_sizes
 
 
 @njit
-def _add_rows(sums: Any, rows: Any, place: Any) -> None:
-    for lane in range(place.shape[0]):
-        _add_row(sums, lane, rows, place[lane])
-
-
-@njit
-def _add_waits(waits: Any, host_s: Any, place: Any) -> None:
-    for lane in range(place.shape[0]):
-        waits[lane] += host_s[place[lane]]
+def _begin(sums: Any, waits: Any, direct: Any, start: int, width: int) -> None:
+    """The sums of a block before any table: nothing, or what its candidates have of their own."""
+    sums[:] = 0.0
+    waits[:] = 0.0
+    if direct.shape[0]:
+        sums[:width] = direct[start : start + width, :WIDTH]
+        waits[:width] = direct[start : start + width, WIDTH]
 
 
 @njit
 def _places(index: Any, table: int, members: Any, strides: Any, start: int, place: Any) -> None:
     """Row numbers in one table of a block of candidates."""
-    place[:] = table
+    for lane in range(place.shape[0]):
+        place[lane] = table
     for member in range(members.shape[0]):
         if strides[member]:
-            _add(index[start : start + place.shape[0], members[member]], np.uint32(strides[member]), place)
+            _advance(index[members[member], start : start + place.shape[0]], np.uint32(strides[member]), place)
 
 
 @njit
-def _add(column: Any, stride: int, place: Any) -> None:
+def _advance(column: Any, stride: int, place: Any) -> None:
     for lane in range(place.shape[0]):
         place[lane] += np.uint32(stride * np.uint32(column[lane]))
 
 
 @njit
+def _add(sums: Any, waits: Any, rows: Any, host_s: Any, place: Any) -> None:
+    for lane in range(place.shape[0]):
+        _add_row(sums, lane, rows, place[lane])
+    if host_s.shape[0]:
+        for lane in range(place.shape[0]):
+            waits[lane] += host_s[place[lane]]
+
+
+@njit(error_model="numpy")
+def _finish(sums: Any, waits: Any, constants: Any, out: Any, start: int, width: int) -> int:
+    """From the sums of a block to its answers; returns how many are refused."""
+    refused = 0
+    static_w, network_width, more_width = constants[0], constants[1], constants[2]
+    for lane in range(width):
+        found = totals(
+            sums[lane, 0], sums[lane, 1], sums[lane, 2], sums[lane, 3], waits[lane], static_w, network_width, more_width
+        )
+        refused += found[0] != found[0]
+        out[0, start + lane], out[1, start + lane], out[3, start + lane] = found
+    return refused
+
+
+@njit
 def _known(index: Any, counts: Any, start: int, wrong: Any) -> bool:
-    """Whether all indices of a block are below the counts of their columns; `wrong` becomes the candidates of which
-    one is not."""
+    """Whether all indices of a block are below the counts of their columns; `wrong` becomes where one is not."""
     bad = 0
-    wrong[:] = False
     for column in range(counts.shape[0]):
-        bad += _beyond(index[start : start + wrong.shape[0], column], counts[column])
+        bad |= _beyond(index[column, start : start + wrong.shape[0]], counts[column])
     if bad:
+        wrong[:] = False
         for column in range(counts.shape[0]):
             for lane in range(wrong.shape[0]):
-                wrong[lane] |= index[start + lane, column] >= counts[column] or index[start + lane, column] < 0
+                wrong[lane] |= index[column, start + lane] >= counts[column] or index[column, start + lane] < 0
     return bad == 0
 
 
@@ -160,11 +214,13 @@ def _beyond(column: Any, count: int) -> int:
     return bad
 
 
-gather = _make_gather(source_stamp())
-"""Writes [energy_j, low, high, time_s] by candidates to `out` and returns how many are refused (NaN joules), for the
-candidates from `first` to before `end`.
+gather_indices, gather_sizes = _make_gathers(source_stamp())
+"""``gather_indices`` writes joules, width and seconds of `wattir.totals.totals` to rows 0, 1 and 3 of `out`
+[4, candidates], for candidates from `first` to before `end`, and returns how many are refused (NaN joules).
 
-`index` [candidates, columns] holds indices below `counts` (empty: not checked); table t has its rows of the first
-`WIDTH` of `wattir.totals.SUMS` in `rows`, and the last one in `host_s` where the host counts, from `starts`[t] on, at
-the sum of indices of the columns `members`[t] times `strides`[t] (0: no member); `direct` [candidates or 0, sums] is
-added."""
+`index` [columns, candidates] holds indices below `counts`; table t has its rows of the first `WIDTH` of
+`wattir.totals.SUMS` in `rows`, and the last one in `host_s` where the host counts, from `starts`[t] on, at the sum of
+indices of the columns `members`[t] times `strides`[t] (0: no member).
+
+``gather_sizes`` takes sizes instead: columns as in `learn`, and `maps` [columns, values] from a value to its index;
+-1 where a value has none. `direct` [candidates or 0, sums] is added."""

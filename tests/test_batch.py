@@ -199,3 +199,38 @@ def test_several_threads_may_ask_at_once() -> None:
         found = list(pool.map(lambda _: model(**sizes).energy_j.tolist(), range(8)))
 
     assert found == [expected] * 8
+
+
+@pytest.mark.parametrize("late", [7, 65_000, 65_535, 70_000, 10**6])
+def test_values_that_come_late_are_seen(late: int) -> None:
+    """Tables are made from the values of the first candidates; later ones may bring others, small and large."""
+    model = wattir.compile(layers.matmul(symbol("m"), symbol("n"), 64), device="h100_sxm")
+    sizes = drawn({"m": (100, 110), "n": (100, 110)}, 5 * LEAST)
+    sizes["m"][[LEAST + 5, 4 * LEAST]] = late
+    places = [0, LEAST + 4, LEAST + 5, LEAST + 6, 4 * LEAST, 5 * LEAST - 1]
+
+    assert worst(model, sizes, places) < 1e-12
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", ">i8", "int64"])
+@pytest.mark.parametrize("layout", ["contiguous", "columns of a matrix", "backwards"])
+def test_columns_are_read_where_they_lie(dtype: str, layout: str) -> None:
+    model = wattir.compile("bert_base", device="h100_sxm")
+    whole = np.random.default_rng(5).integers(1, 100, (500, 2)).astype(dtype)
+    matrix = {"contiguous": np.asfortranarray(whole), "columns of a matrix": whole, "backwards": whole[::-1]}[layout]
+    found = model(batch=matrix[:, 0], seq=matrix[:, 1])
+    batch, seq = matrix.T.astype(np.int64)
+
+    assert found.energy_j.tolist() == model(batch=batch, seq=seq).energy_j.tolist()
+
+
+def test_the_place_in_the_given_array_is_named() -> None:
+    model = wattir.compile("bert_base", device="h100_sxm")
+    seq = np.full((3, 4), 16)
+    seq[2, 1] = -7
+
+    with pytest.raises(SizeError, match=r"size seq\[2, 1\] = -7"):
+        model(batch=np.array([[1], [2], [3]]), seq=seq)
+    conv = wattir.compile(layers.conv(1, 3, 8, (symbol("size"),) * 2, (7, 7), padding=0), device="h100_sxm")
+    with pytest.raises(SizeError, match=r"candidate \[1, 0\]: .*axis of .* = -3"):
+        conv(size=np.array([[32, 33], [3, 34]]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import exp
 from typing import Any
 
 from wattir.clock import at_clock, clock_width
@@ -20,7 +21,7 @@ from wattir.passes import lower_to_kernels
 from wattir.passes.precision import with_precision
 from wattir.program import Kernel, Program, program_of, programs_by_names
 from wattir.roofline import kernel_cost
-from wattir.totals import totals
+from wattir.totals import ends, totals
 from wattir.work import CELLS, Work, cells_of
 
 EXACT = 2**53
@@ -137,14 +138,14 @@ class CostModel:
         values = self._function(*bound.values())
         if max(values, default=0) > EXACT:
             raise SizeError(f"{self.graph.name}: {self._too_large(bound)}; give smaller sizes")
-        width = len(CELLS) + 1
+        cells = len(CELLS) + 1
         energy = time = spread = widened = host_s = 0.0
         for place, row in enumerate(self.program.rows):
-            at = place * width
-            times = values[at + width - 1]
+            at = place * cells
+            times = values[at + cells - 1]
             if times == 0:
                 continue
-            taken: tuple[Any, ...] = (*values[at : at + width - 1], *row.constants, self.trees)
+            taken: tuple[Any, ...] = (*values[at : at + cells - 1], *row.constants, self.trees)
             cost = kernel_cost(*taken)
             layer = cost[1] * times
             energy += layer
@@ -152,7 +153,8 @@ class CostModel:
             spread += cost[1] * layer * row.spread
             widened += layer * row.widening
             host_s += values[at + LAUNCHES] * times * self.host_op_s
-        return Answer(*totals(energy, time, spread, widened, host_s, *self.interval_constants))
+        joules, width, seconds = totals(energy, time, spread, widened, host_s, *self.interval_constants)
+        return Answer(joules, *ends(joules, exp(width)), seconds)
 
     def _too_large(self, bound: dict[str, int]) -> str:
         """Which kernel asks for more than `EXACT`, and of what."""

@@ -17,7 +17,7 @@ import numpy as np
 from wattir.machine import ROW_CONSTANTS
 from wattir.program import Program
 from wattir.threads import ranges, spread
-from wattir.totals import SUMS
+from wattir.totals import SUMS, ends
 from wattir.work import CELLS
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -104,36 +104,38 @@ def _over(table: Table, columns: tuple[int, ...], counts: Sequence[int]) -> Arra
 
 @dataclass(frozen=True)
 class Tables:
-    """Tables laid end to end for the compiled loop: `gather` says how."""
+    """Tables laid end to end for the compiled loops of `wattir.backends.gather`, which says how.
+
+    `layout`: rows, the host's seconds, starts, members, strides; `constants`: those of `wattir.totals.totals`.
+    """
 
     counts: Array
-    rows: Array
-    host_s: Array
-    starts: Array
-    members: Array
-    strides: Array
-    constants: tuple[float, float, float]
+    layout: tuple[Array, Array, Array, Array, Array]
+    constants: Array
 
-    def __call__(self, index: Array, direct: Array | None = None) -> Answers:
-        """Totals of candidates from indices [candidates, columns], plus sums of their own [candidates, SUMS]."""
-        from wattir.backends.gather import gather
+    def __call__(self, index: Array) -> Answers:
+        """Totals of candidates from indices [candidates, columns]; those with one out of range are refused."""
+        from wattir.backends.gather import gather_indices
 
-        own = np.empty((0, len(SUMS))) if direct is None else direct
         count = index.shape[0]
         out = np.empty((4, count))
-        layout = (self.counts, self.rows, self.host_s, self.starts, self.members, self.strides)
-        refused = spread(lambda piece: gather(index, *layout, own, *self.constants, out, *piece), ranges(count), count)
+        taken = (index.T, self.counts, *self.layout, self.constants, out)
+        refused = spread(lambda piece: finished(gather_indices(*taken, *piece), out, piece), ranges(count), count)
         return Answers(out[0], out[1], out[2], out[3], sum(refused))
 
 
-def laid_out(
-    tables: Sequence[Table], counts: Sequence[int], constants: tuple[float, float, float], hosted: bool,
-    checked: bool = True,
-) -> Tables:  # fmt: skip
-    """Tables ready to be asked; the host's seconds are left out where they do not count (`hosted`).
+def finished(refused: int, out: Array, piece: tuple[int, int]) -> int:
+    """Puts the ends of the interval into rows 1 and 2 of `out`, from joules in row 0 and width in row 1, for a range of
+    candidates; gives back `refused`."""
+    found = out[:, slice(*piece)]
+    found[1], found[2] = ends(found[0], np.exp(found[1]))
+    return refused
 
-    `checked` is False where the indices are known to be below the counts.
-    """
+
+def laid_out(
+    tables: Sequence[Table], counts: Sequence[int], constants: tuple[float, float, float], hosted: bool
+) -> Tables:
+    """Tables ready to be asked; the host's seconds are left out where they do not count (`hosted`)."""
     deepest = max((len(table.columns) for table in tables), default=0)
     members = np.zeros((len(tables), deepest), np.int64)
     strides = np.zeros((len(tables), deepest), np.int64)
@@ -143,7 +145,6 @@ def laid_out(
         strides[place, : len(shape)] = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     sums = np.concatenate([np.empty((0, len(SUMS))), *(table.sums for table in tables)])
     starts = np.cumsum([0, *(len(table.sums) for table in tables)])[:-1]
-    return Tables(
-        np.array(counts if checked else (), np.int64), np.ascontiguousarray(sums[:, :-1]),
-        np.ascontiguousarray(sums[:, -1]) if hosted else np.empty(0), starts, members, strides, constants,
-    )  # fmt: skip
+    host_s = np.ascontiguousarray(sums[:, -1]) if hosted else np.empty(0)
+    layout = np.ascontiguousarray(sums[:, :-1]), host_s, starts, members, strides
+    return Tables(np.array(counts, np.int64), layout, np.array(constants))

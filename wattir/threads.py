@@ -35,7 +35,7 @@ def thread_count() -> int:
     from numba import config
 
     most = _most.get()
-    return int(config.NUMBA_NUM_THREADS) if most is None else max(1, most)
+    return int(vars(config)["NUMBA_NUM_THREADS"]) if most is None else max(1, most)
 
 
 def spread(work: Callable[[Piece], Result], pieces: Sequence[Piece], count: int) -> list[Result]:
