@@ -80,9 +80,10 @@ def compile(
 ) -> CostModel:
     """A model on a machine as a function of its free dims; `device` is an id, an alias or a path to a device file.
 
-    `runtime` is ``compiled`` (fused kernels) or ``eager`` (one kernel per framework op, launched by the host); `dtype`
-    a what-if precision: bf16, fp16, fp32, tf32, int8 or fp8; `clock_hz` the core clock, if not the one that the device
-    file's coefficients stand for (`wattir.clock`).
+    `runtime` is ``compiled`` (fused kernels), ``eager`` (one kernel per framework op, launched by the host) or
+    ``tensorrt`` (fused, int8 throughout, as efficient as MLPerf submissions; `wattir.runtime`); `dtype` a what-if
+    precision: bf16, fp16, fp32, tf32, int8 or fp8; `clock_hz` the core clock, if not the one that the device file's
+    coefficients stand for (`wattir.clock`).
     """
     from wattir.costmodel import compile_graph
     from wattir.device import Device, load_device

@@ -148,6 +148,16 @@ def load_node(wanted: str) -> Node:
     return Node(id=wanted, **table)
 
 
+def built_node(form: str, sockets: float, accelerators: float) -> Node:
+    """A node of so many sockets and accelerators, of form `sxm` or `pcie`, by what these draw in general."""
+    parts = _tables()["parts"]
+    _check_known("form", form, tuple(parts))
+    found = parts[form]
+    host_w = found["socket_w"] * sockets + found["slot_w"] * accelerators
+    name = f"{accelerators:g}x {form.upper()} node of {sockets:g} sockets"
+    return Node(form, name, accelerators, host_w, found["overhead"], found["source"])
+
+
 def node_of(device_id: str, scope: str) -> Node | None:
     """The node that a device usually sits in; None where its joules cover the node; FleetError where none is known."""
     return None if scope in WHOLE_SCOPES else node_around(device_id, scope)

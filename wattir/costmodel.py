@@ -21,6 +21,7 @@ from wattir.passes import lower_to_kernels
 from wattir.passes.precision import with_precision
 from wattir.program import Kernel, Program, program_of, programs_by_names
 from wattir.roofline import kernel_cost
+from wattir.runtime import under
 from wattir.totals import ends, totals
 from wattir.work import CELLS, Work, cells_of
 
@@ -204,7 +205,11 @@ def compile_graph(
     graph: Graph, device: Device, runtime: str = "compiled", dtype: str | None = None, clock_hz: float | None = None
 ) -> CostModel:
     """The cost model of a network on a machine; `dtype` is a what-if precision, `clock_hz` a what-if core clock."""
-    device = at_clock(device, clock_hz)
+    return compile_under(graph, at_clock(under(device, runtime), clock_hz), runtime, dtype)
+
+
+def compile_under(graph: Graph, device: Device, runtime: str, dtype: str | None) -> CostModel:
+    """The cost model on a machine that is already as it is under the runtime, at its clock."""
     kernels = tabulate(lower_to_kernels(with_precision(check_graph(graph), dtype), runtime))
     weight_bytes = sum((work.weight_bytes for work in kernels), start=0) * _repeats(graph)
     hot = len(kernels) > 1 and bounds(weight_bytes)[1] <= device.cache_bytes  # a layer alone stands for one of many

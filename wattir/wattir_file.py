@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from wattir.costmodel import CostModel, compile_graph
+from wattir.costmodel import CostModel, compile_under
 from wattir.device import Device, device_from_text, without_libraries
 from wattir.device_text import device_text
 from wattir.errors import ModelFileError
@@ -90,4 +90,4 @@ def load(path: str) -> CostModel:
     if found.device is None or found.runtime is None:
         found_instead = "a model for any machine; expected one with a machine"
         raise ModelFileError(f"{path}: {found_instead}; use wattir.compile(path, device=...)")
-    return compile_graph(found.graph, found.device, found.runtime, found.dtype)
+    return compile_under(found.graph, found.device, found.runtime, found.dtype)

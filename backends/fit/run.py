@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from wattir.device import Device, device_folder, device_from_text
 from wattir.errors import DeviceError, InputError, suggestion
+from wattir.runtime import runtime_path
 from wattir.writing import write_whole
 
 from .own_plan import head_like, own_plan, with_relative
 from .plan import run
+from .plan_mlperf import RUNTIMES, run_runtime
 from .plan_serving import SERVING, run_serving
 from .plans import PLANS
 
@@ -19,23 +22,29 @@ Say = Callable[[str], None]
 
 def fit_device(device: str, data: str, out: str | None, say: Say, *, serving: bool = False) -> bool:
     """Fits a known device to the sets in `data` and writes its file, into the folder `out` or in place; with `serving`
-    its serving engines alone, on top of the kernels as its file has them.
+    its serving engines alone, on top of the kernels as its file has them. `device` may be a runtime with a file.
 
     False where none of its data are there: the file stays as it is.
     """
+    if device in RUNTIMES and not serving:
+        return _fit_file(runtime_path(device), partial(run_runtime, device), data, out, say)
     plans: Mapping[str, object] = SERVING if serving else PLANS
     if device not in plans:
         raise DeviceError(
             f"--device {device}: no plan to fit it; expected one of {', '.join(plans)}{suggestion(device, plans)}"
         )
     path = os.path.join(device_folder(), f"{device}.toml")
-    say(device)
-    text = _read(path)
-    found = run_serving(device, text, path, data, say) if serving else run(PLANS[device], text, path, data, say)
+    return _fit_file(path, partial(run_serving, device) if serving else partial(run, PLANS[device]), data, out, say)
+
+
+def _fit_file(path: str, fit: Callable[..., str | None], data: str, out: str | None, say: Say) -> bool:
+    name = os.path.basename(path)
+    say(name.removesuffix(".toml"))
+    found = fit(_read(path), path, data, say)
     if found is None:
-        say(f"  {device}.toml stays as it is: none of its data are in {data}")
+        say(f"  {name} stays as it is: none of its data are in {data}")
         return False
-    write_whole(os.path.join(out, f"{device}.toml") if out else path, found)
+    write_whole(os.path.join(out, name) if out else path, found)
     return True
 
 

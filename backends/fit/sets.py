@@ -29,8 +29,9 @@ from . import datasets_models as models
 from . import datasets_nas as nas
 from . import datasets_serving as serving
 from . import datasets_torch as torch
-from . import plan_serving
+from . import plan_mlperf, plan_serving
 from .datasets_kernels import TABLES, kernels, known_dtype
+from .datasets_mlperf import mlperf_table
 from .plan import Source
 from .rows import Rows
 from .tables import ENDINGS, one_line, read_table
@@ -234,6 +235,18 @@ def _judge(
         yield from plan_serving.judge(machine, engine, rows.take(known))
 
 
+def _mlperf(path: str, folder: str) -> Found:
+    table = mlperf_table(path)
+    runs, rest = plan_mlperf.gpu_runs(table)
+    for device in sorted(set(runs.device.tolist())):
+        own = runs.device == device
+        ask = partial(plan_mlperf.judge_runs, runs.take(own))
+        yield Judged(folder, "node", device, int(own.sum()), ask)
+    for why, part in rest.groupby(plan_mlperf.why_not(rest), dropna=False):
+        for name, rows in part.groupby("accelerator", dropna=False):
+            yield Left(folder, str(name), len(rows), str(why))
+
+
 def _unknown(path: str, folder: str) -> Found:
     for name in _names(path):
         yield from guarded(folder, name, partial(_unknown_file, path, folder, name))
@@ -252,5 +265,6 @@ SETS: dict[str, Callable[[str, str], Found]] = {
     "nas_bench_201_pi5": _nas_bench_201,
     "getzner_cpu_layers": _getzner,
     "willowec_cpu_layers": _willowec,
+    "mlperf_power": _mlperf,
     "mlenergy_v3_llm": partial(_serving, "vllm", serving.mlenergy_v3),
 }

@@ -119,6 +119,13 @@ def gpt2(k: Keys) -> Found:
     return plain(k, attention, mlp, norm="layer_norm", norm_bias=True, positions=positions)
 
 
+def bloom(k: Keys) -> Found:
+    """Positions are slopes added to the scores (ALiBi): no rotation, no table."""
+    mlp = Mlp(k.whole("n_inner", default=4 * hidden_of(k)), False, True, "gelu")
+    attention = attention_of(k, qkv_bias=True, out_bias=True, rotary=0.0)
+    return plain(k, attention, mlp, norm="layer_norm", norm_bias=True)
+
+
 def falcon(k: Keys) -> Found:
     new = k.flag("new_decoder_architecture")
     heads = k.whole("num_attention_heads", "n_head")

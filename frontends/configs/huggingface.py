@@ -52,7 +52,7 @@ def _language(keys: Keys) -> tuple[str, Keys]:
 
 TOWERS = ("vision", "audio")
 
-TIED = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", "falcon", "starcoder2", "phi3small"})
+TIED = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", "bloom", "falcon", "starcoder2", "phi3small"})
 """Types whose library default is that the head reads the embedding."""
 
 
@@ -113,6 +113,7 @@ FAMILIES: dict[str, Callable[[Keys], dense.Found]] = {
         dense.qwen3: "qwen3 qwen3_vl qwen3_vl_text",
         dense.olmo: "olmo", dense.olmo2: "olmo2", dense.phi: "phi", dense.phi3: "phi3 phi3_v",
         dense.phi3small: "phi3small", dense.gpt2: "gpt2", dense.gptj: "gptj", dense.gpt_neox: "gpt_neox",
+        dense.bloom: "bloom",
         dense.falcon: "falcon", dense.starcoder2: "starcoder2",
         dense.gemma: "gemma", dense.gemma2: "gemma2", dense.gemma3: "gemma3 gemma3_text",
         sparse.mixtral: "mixtral", sparse.qwen2_moe: "qwen2_moe", sparse.olmoe: "olmoe",

@@ -32,8 +32,8 @@ def add_machine(parser: ArgumentParser, several: bool) -> None:
         help="machine ids or aliases (wattir devices), or paths of device files ending in .toml",
     )  # fmt: skip
     parser.add_argument(
-        "--runtime", type=one_of(runtimes), metavar="eager|compiled",
-        help="eager: one kernel per framework op; compiled: fused kernels (default)",
+        "--runtime", type=one_of(runtimes), metavar="eager|compiled|tensorrt",
+        help="eager: one kernel per framework op; compiled: fused kernels (default); tensorrt: its own, of GPUs",
     )  # fmt: skip
     parser.add_argument(
         "--dtype", type=one_of(precisions), metavar="bf16|fp16|fp32|tf32|int8|fp8",

@@ -10,7 +10,8 @@ from typing import Any
 from wattir.chain import Link, chain, load_node, load_site, node_of
 from wattir.cli.question import cost_models, sizes_of
 from wattir.costmodel import CostModel, compile_graph
-from wattir.passes import RUNTIMES
+from wattir.errors import InputError
+from wattir.passes import BOUNDS
 from wattir.report import Report
 from wattir.scope import at_scope, conversion, totals_at
 
@@ -63,7 +64,9 @@ def _chain(model: CostModel, report: Report, arguments: Namespace) -> tuple[Link
 
 
 def _bounds(model: CostModel, sizes: dict[str, int]) -> dict[str, Mapping[str, Any]]:
+    if model.runtime not in BOUNDS:
+        raise InputError(f"--bounds: of runtime {model.runtime}; expected one of {', '.join(BOUNDS)}, or no --bounds")
     return {
         runtime: compile_graph(model.graph, model.device, runtime, model.dtype).report(**sizes).totals
-        for runtime in RUNTIMES
+        for runtime in BOUNDS
     }

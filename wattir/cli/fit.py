@@ -29,7 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--device", metavar="FILE.toml|ID", action="append", default=[],
         help="with --rows the device file to write, which must hold the machine's [limits] unless --like is given; "
-        "with --data the id of a known machine (default: all that have a plan)",
+        "with --data the id of a known machine, or tensorrt (default: all that have a plan)",
     )  # fmt: skip
     parser.add_argument("--like", metavar="ID", help="with --rows: begin a new device file with this machine's limits")
     parser.add_argument("--data", metavar="DIR", default=default, help=f"folder of measured sets (default: {default})")
@@ -46,12 +46,13 @@ def run(arguments: Namespace) -> int:
     except ImportError as error:
         raise InputError(f"fit needs {error.name}, which is not installed; pip install 'wattir[fit]'") from None
     if arguments.rows is None:
+        from wattir.backends.fit.plan_mlperf import RUNTIMES
         from wattir.backends.fit.plan_serving import SERVING
         from wattir.backends.fit.plans import PLANS
 
         if arguments.like is not None:
             raise InputError(f"--like {arguments.like}: only with --rows; the known machines have their own files")
-        for device in arguments.device or (SERVING if arguments.serving else PLANS):
+        for device in arguments.device or (SERVING if arguments.serving else (*PLANS, *RUNTIMES)):
             fits.fit_device(device, arguments.data, arguments.out, _say, serving=arguments.serving)
         return 0
     if len(arguments.device) != 1:

@@ -7,11 +7,12 @@ from argparse import Namespace
 
 from wattir.api import lower
 from wattir.clock import at_clock
-from wattir.costmodel import CostModel, compile_graph
+from wattir.costmodel import CostModel, compile_graph, compile_under
 from wattir.device import Device, load_device
 from wattir.dims import Size, names
 from wattir.errors import InputError, SizeError, WattirError
 from wattir.ir import Graph
+from wattir.runtime import OWN_KERNELS
 from wattir.wattir_file import WattirFile, read
 
 
@@ -22,8 +23,13 @@ def cost_models(arguments: Namespace) -> tuple[CostModel, ...]:
     file = read_model(arguments)
     runtime = arguments.runtime or file.runtime or "compiled"
     dtype = arguments.dtype or file.dtype
-    own = () if machines else (at_clock(_own_machine(file), clock_hz),)
-    return tuple(compile_graph(file.graph, machine, runtime, dtype) for machine in _distinct(machines) or own)
+    if machines:
+        return tuple(compile_graph(file.graph, machine, runtime, dtype) for machine in _distinct(machines))
+    own = at_clock(_own_machine(file), clock_hz)
+    if file.runtime in OWN_KERNELS and runtime != file.runtime:
+        raise InputError(f"{arguments.model}: made for runtime {file.runtime}, not {runtime}; give a machine with --hw")
+    as_made = compile_under if runtime == file.runtime else compile_graph
+    return (as_made(file.graph, own, runtime, dtype),)
 
 
 def read_model(arguments: Namespace) -> WattirFile:

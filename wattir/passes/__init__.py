@@ -22,6 +22,7 @@ from wattir.passes.layout import (
     read_through_parts,
 )
 from wattir.passes.linear import join_bias, split_conv_bias
+from wattir.passes.narrow import narrow_activations
 from wattir.passes.norms import recognise_norms
 from wattir.passes.orient import orient_products
 from wattir.passes.quantized import narrow_contractions
@@ -32,26 +33,32 @@ Pass = Callable[[Graph], Graph]
 
 CANONICAL: tuple[Pass, ...] = (drop_dead, drop_views, mark_caches, fold_transposes, narrow_contractions, drop_dead)
 
+FUSED: tuple[Pass, ...] = (
+    read_through_parts,
+    fold_reordering,
+    recognise_softmax,
+    recognise_norms,
+    recognise_rotary,
+    join_parts,
+    orient_products,
+    recognise_attention,
+    drop_dead,
+    append_in_place,
+    fold_batch_norm,
+    fuse,
+    drop_dead,
+)
+
 RUNTIMES: dict[str, tuple[Pass, ...]] = {
     "eager": (join_bias, split_conv_bias, drop_dead),
-    "compiled": (
-        read_through_parts,
-        fold_reordering,
-        recognise_softmax,
-        recognise_norms,
-        recognise_rotary,
-        join_parts,
-        orient_products,
-        recognise_attention,
-        drop_dead,
-        append_in_place,
-        fold_batch_norm,
-        fuse,
-        drop_dead,
-    ),
+    "compiled": FUSED,
+    "tensorrt": (*FUSED, narrow_activations),
 }
 """eager: one kernel per framework op; biases as PyTorch adds them. compiled: parts read in place, attention fused,
-caches written in place, batch norms folded into convolutions, pointwise ops and reductions fused into neighbours."""
+caches written in place, batch norms folded into convolutions, pointwise ops and reductions fused into neighbours.
+tensorrt: that, and an int8 network's activations in int8 throughout; with kernels of its own (`wattir.runtime`)."""
+BOUNDS = ("eager", "compiled")
+"""The least and the most that a framework fuses."""
 
 
 def lower_to_kernels(graph: Graph, runtime: str) -> Graph:
