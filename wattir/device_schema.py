@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wattir.errors import DeviceError, suggestion
-from wattir.serving_engine import FACTOR, FIT_KEYS, NUMBERS, PARTS
+from wattir.serving_engine import FACTOR, FIT_KEYS, NUMBERS, OPTIONAL, PARTS
 
 Range = tuple[float, float]
 
@@ -119,8 +119,8 @@ def _corrections(found: Any, where: str) -> None:
 def _serving(engines: Mapping[str, Any], where: str) -> None:
     for name in engines:
         at, table = f"{where}.{name}]", _table(engines, name, f"{where}]")
-        _known(table, (*NUMBERS, "time", "energy", "fit"), at)
-        _numbers(table, NUMBERS, at)
+        _known(table, (*NUMBERS, *OPTIONAL, "time", "energy", "fit"), at)
+        _numbers(table, NUMBERS | {name: span for name, span in OPTIONAL.items() if name in table}, at)
         for factors in ("time", "energy"):
             found = _table(table, factors, at)
             _known(found, PARTS, f"{at} {factors}")

@@ -19,7 +19,7 @@ from typing import Any
 
 from wattir.device import Device, load_device
 from wattir.errors import DeviceError, suggestion
-from wattir.serving_engine import PARTS, Engine, borrowed
+from wattir.serving_engine import BULK_BYTES, PARTS, Engine, borrowed
 from wattir.serving_steps import Demand
 
 FACTORS = ("weights", "kv_cache", "compute", "communication", "idle", "host")
@@ -62,13 +62,15 @@ def _scaled(engine: Engine, lender: Device, device: Device) -> Engine:
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What of a model the engine's own costs depend on: layers, those with a recurrent state; whether experts are held
-    in 8 or 4 bits (1 or 0), and `busiest`: by how many standard deviations the busiest of their devices stands out."""
+    in 8 or 4 bits (1 or 0), and `busiest`: by how many standard deviations the busiest of their devices stands out;
+    `sharing`: devices that share every layer."""
 
     layers: Any
     scan_layers: Any
     narrow: Any
     packed: Any
     busiest: Any
+    sharing: Any = 1
 
 
 def busiest(devices: int) -> float:
@@ -116,7 +118,7 @@ def step_cost(engine: Engine, device: Device, shape: Shape, demand: Demand, text
     factor = {**engine.time, "experts": engine.time["experts"] * experts}
     joules = {**engine.energy, "experts": engine.energy["experts"] * held_j}
     gap_s = engine.layer_s * shape.layers + engine.scan_layer_s * shape.scan_layers
-    link_s = engine.link_s * demand.links + demand.link_bytes / engine.link_bytes_per_s
+    link_s = exchange_s(engine, shape, demand)
     device_s = sum(factor[part] * demand.time_s[part] for part in PARTS) + gap_s + link_s
     host_s = engine.host_step_s + engine.host_layer_s * shape.layers + engine.host_text_s * texts + stall_s
     time_s = (device_s**engine.overlap + host_s**engine.overlap) ** (1.0 / engine.overlap)
@@ -129,6 +131,14 @@ def step_cost(engine: Engine, device: Device, shape: Shape, demand: Demand, text
         "host": engine.static_w * (time_s - device_s),
     }
     return capped(StepCost(time_s, device_s, gap_s, link_s, energy), POWER_SHARE * device.power_w)
+
+
+def exchange_s(engine: Engine, shape: Shape, demand: Demand) -> Any:
+    """Seconds of the exchanges among the devices that share layers: of n, each sends 2 (n - 1) / n of a message."""
+    hops = shape.sharing - 1
+    bulk = demand.link_bytes * shape.sharing >= BULK_BYTES * 2.0 * hops * demand.links
+    bytes_s = demand.link_bytes / engine.link_bytes_per_s * (1.0 + (engine.bulk_link - 1.0) * bulk)
+    return (engine.link_s + engine.ring_s * hops) * demand.links + bytes_s
 
 
 def capped(cost: StepCost, limit_w: float) -> StepCost:

@@ -37,6 +37,13 @@ NUMBERS: dict[str, Range] = {
 }
 """The coefficients of an engine and their plausible ranges; `Engine` says what each is."""
 
+OPTIONAL: dict[str, Range] = {"ring_s": (0.0, 1e-2), "bulk_link": (1.0, 20.0)}
+"""Coefficients that only some engines have."""
+UNUSED = {"ring_s": 0.0, "bulk_link": 1.0}
+"""What they are in the others."""
+BULK_BYTES = 2.0**26
+"""From this size on NCCL 2.1x sent what vLLM of 2023 exchanged at less than half the speed (splitwise_phase_times)."""
+
 FACTOR: Range = (0.02, 20.0)
 """Plausible range of a part's factor of seconds or joules."""
 
@@ -50,8 +57,10 @@ class Engine:
 
     `time`, `energy`: by part, what its kernels' seconds and dynamic joules are multiplied by. `layer_s`,
     `scan_layer_s`: seconds between kernels for each layer, and more for each layer with a recurrent state. `link_s`,
-    `link_bytes_per_s`: of an exchange among devices. `host_step_s`, `host_layer_s`, `host_text_s`: what the host needs
-    for each step, for each layer that it launches and for each text in it. `overlap`: how well host and devices hide
+    `link_bytes_per_s`: of an exchange among devices; `ring_s`: more for each device past the first, where they pass it
+    on in a ring; `bulk_link`: how much longer the bytes of messages from `BULK_BYTES` on take. `host_step_s`,
+    `host_layer_s`, `host_text_s`: what the host needs for each step, for each layer that it launches and for each text
+    in it. `overlap`: how well host and devices hide
     behind each other (1: not at all). `static_w`, `gap_w`, `link_w`: what a device draws always, and besides between
     kernels and while it exchanges. `uneven`: how much longer the busiest of the devices that experts lie on takes, per
     standard deviation among them. `narrow_experts`, `packed_experts`: factors of seconds where experts are held in
@@ -79,20 +88,23 @@ class Engine:
     narrow_j: Any
     packed_j: Any
     interval: float
+    ring_s: Any = 0.0
+    bulk_link: Any = 1.0
     borrowed_from: str = ""
     fits: tuple[Mapping[str, Any], ...] = field(default=())
 
 
 def engine_of(name: str, table: Mapping[str, Any]) -> Engine:
     """The engine that a checked table of a device file describes."""
-    numbers: dict[str, Any] = {key: float(table[key]) for key in NUMBERS}
+    numbers: dict[str, Any] = {key: float(table[key]) for key in (*NUMBERS, *OPTIONAL) if key in table}
     return Engine(name, dict(table["time"]), dict(table["energy"]), **numbers, fits=tuple(table["fit"]))
 
 
 def engine_tables(engine: Engine) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The tables of a device file that `engine_of` reads back, each with its heading."""
     at = f"serving.{engine.name}"
-    yield f"[{at}]", {name: getattr(engine, name) for name in NUMBERS}
+    more = {name: getattr(engine, name) for name, least in UNUSED.items() if getattr(engine, name) != least}
+    yield f"[{at}]", {name: getattr(engine, name) for name in NUMBERS} | more
     yield f"[{at}.time]", engine.time
     yield f"[{at}.energy]", engine.energy
     for fit in engine.fits:

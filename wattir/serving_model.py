@@ -240,7 +240,7 @@ def _shape(config: Any, deployment: Deployment) -> tuple[Routing, Shape]:
             routing = Routing(layer.feed.count, layer.feed.chosen, deployment.copies)
             held = deployment.weights or config.expert_weights or config.weights
     narrow, packed = float(held == "fp8"), float(held in ("mxfp4", "int4"))
-    return routing, Shape(layers, scans, narrow, packed, busiest(deployment.ep_size))
+    return routing, Shape(layers, scans, narrow, packed, busiest(deployment.ep_size), deployment.tp_size)
 
 
 def whole(name: str, value: Any, low: int, high: int) -> None:

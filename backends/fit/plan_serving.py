@@ -20,6 +20,7 @@ from .datasets_serving import ServingRows
 from .evaluate import covered, errors_of, plain
 from .fit_serving import Conditions, Fitted, fit, predict, with_interval
 from .intervals import half_width
+from .phases import fit_phases
 from .rows import Array
 from .write import rounded, with_engine
 
@@ -37,18 +38,11 @@ class ServingPlan:
     load: Load
 
 
-SERVING: dict[str, tuple[ServingPlan, ...]] = {
-    device: (ServingPlan(device, "vllm", "mlenergy_v3_llm", hardware, sets.mlenergy_v3),)
-    for device, hardware in (("h100_sxm", "H100"), ("b200_sxm", "B200"))
-}
-"""By device."""
-
-
 def run_serving(device: str, text: str, path: str, data: str, say: Callable[[str], None]) -> str | None:
     """The text of a device's file with its engines fitted; None where none of the data are there."""
     before = text
-    for plan in SERVING[device]:
-        text = _fitted(plan, text, path, data, say) or text
+    for each in SERVING[device]:
+        text = each(text, path, data, say) or text
     return None if text is before else text
 
 
@@ -64,6 +58,16 @@ def _fitted(plan: ServingPlan, text: str, path: str, data: str, say: Callable[[s
     good = ~rows.stalled
     width = half_width(found.energy[good], rows.group[good]) or 0.0
     return with_engine(text, with_interval(found.solution.engine, rounded(width), _record(plan, rows, found)))
+
+
+SERVING: dict[str, tuple[Callable[[str, str, str, Callable[[str], None]], str | None], ...]] = {
+    "h100_sxm": (partial(_fitted, ServingPlan("h100_sxm", "vllm", "mlenergy_v3_llm", "H100", sets.mlenergy_v3)),
+                 partial(fit_phases, "h100-80gb")),
+    "b200_sxm": (partial(_fitted, ServingPlan("b200_sxm", "vllm", "mlenergy_v3_llm", "B200", sets.mlenergy_v3)),),
+    "a100_sxm": (partial(fit_phases, "a100-80gb"),),
+}  # fmt: skip
+"""By device: each fits one engine, from the text of the device's file to one with it, None where its data are not
+there."""
 
 
 def _record(plan: ServingPlan, rows: ServingRows, found: Fitted) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ from . import datasets_models as models
 from . import datasets_nas as nas
 from . import datasets_serving as serving
 from . import datasets_torch as torch
-from . import plan_mlperf, plan_serving
+from . import phases, plan_mlperf, plan_serving
 from .datasets_kernels import TABLES, kernels, known_dtype
 from .datasets_mlperf import mlperf_table
 from .plan import Source
@@ -247,6 +247,25 @@ def _mlperf(path: str, folder: str) -> Found:
             yield Left(folder, str(name), len(rows), str(why))
 
 
+def _phases(path: str, folder: str) -> Found:
+    for hardware, part in read_table(path, "data").groupby("hardware", dropna=False):
+        device = phases.HARDWARE.get(str(hardware))
+        if device is None:
+            derived = str(hardware).endswith(phases.NOT_MEASURED)
+            why = "copied from rows without the cap, times 1.3" if derived else f"no engine of {hardware}"
+            yield Left(folder, str(hardware), len(part), why)
+            continue
+        yield Judged(folder, phases.ENGINE, device, len(part), partial(_judge_phases, folder, device, part))
+
+
+def _judge_phases(folder: str, device: str, table: Any) -> Iterator[tuple[str, dict[str, Any]] | Left]:
+    for each in phases.judge_phases(device, table):
+        if isinstance(each, tuple):
+            yield each
+        else:
+            yield from (Left(folder, f"{phases.ENGINE} ({device})", count, why) for why, count in each.items() if count)
+
+
 def _unknown(path: str, folder: str) -> Found:
     for name in _names(path):
         yield from guarded(folder, name, partial(_unknown_file, path, folder, name))
@@ -266,5 +285,6 @@ SETS: dict[str, Callable[[str, str], Found]] = {
     "getzner_cpu_layers": _getzner,
     "willowec_cpu_layers": _willowec,
     "mlperf_power": _mlperf,
+    "splitwise_phase_times": _phases,
     "mlenergy_v3_llm": partial(_serving, "vllm", serving.mlenergy_v3),
 }
