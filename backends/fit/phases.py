@@ -175,7 +175,7 @@ def _record(hardware: str, rows: PhaseRows, errors: Array, device: str) -> Mappi
         **{f"{phase}_time_median_ape": round(_ape(each), 4) for phase, each in zip(PHASES, errors, strict=True)},
         "dropped": [f"{count} {why}" for why, count in rows.dropped.items() if count],
         "date": date.today().isoformat(), "command": f"wattir fit --serving --device {device}",
-        "note": f"Time only: joules and watts are those of vllm. The interval is that of seconds, plus {BORROWED_ENERGY}.",
+        "note": f"Time only: joules and watts are those of vllm. Interval: that of seconds plus {BORROWED_ENERGY}.",
     }  # fmt: skip
 
 
