@@ -24,18 +24,19 @@ if TYPE_CHECKING:
     from wattir.device import Device, load_device
     from wattir.errors import CheckFailed, InputError, WattirError
     from wattir.ir import Graph
+    from wattir.pareto import pareto_front
     from wattir.report import Layer, Report
 
 _HOME = {
     "Answer": "costmodel", "CheckFailed": "errors", "CostModel": "costmodel", "Device": "device", "Graph": "ir",
     "InputError": "errors", "Layer": "report", "Report": "report", "WattirError": "errors", "compile": "api",
     "devices": "api", "estimate": "api", "layers": "", "load": "api", "load_device": "device", "lower": "api",
-    "measure": "api",
+    "measure": "api", "pareto_front": "pareto",
 }  # fmt: skip
 
 __all__ = [
     "Answer", "CheckFailed", "CostModel", "Device", "Graph", "InputError", "Layer", "Report", "WattirError", "compile",
-    "devices", "estimate", "layers", "load", "load_device", "lower", "measure",
+    "devices", "estimate", "layers", "load", "load_device", "lower", "measure", "pareto_front",
 ]  # fmt: skip
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from wattir.codes import TABLE_SHARE, Array, Codes, out_of_range
-from wattir.costmodel import Answer, CostModel
+from wattir.costmodel import WAITING, Answer, CostModel, LayerAnswers
 from wattir.errors import SizeError
 from wattir.graph_check import MAX_DIM
+from wattir.interval import WAITING_WIDTH
 from wattir.program import Program
 from wattir.tables import MERGED_ROWS, Answers, Tables, finished, laid_out, merged, run_program, table_of
 from wattir.threads import LEAST, ranges, spread
-from wattir.totals import SUMS
+from wattir.totals import SUMS, ends
 
 
 def evaluate_arrays(model: CostModel, sizes: Mapping[str, Any]) -> Answer:
@@ -28,6 +29,33 @@ def evaluate_arrays(model: CostModel, sizes: Mapping[str, Any]) -> Answer:
     if found.refused:
         _say_why(model, found.energy_j, codes)
     return Answer(*(np.reshape(getattr(found, name), codes.shape) for name in Answer.__slots__))
+
+
+def evaluate_layers(model: CostModel, sizes: Mapping[str, Any]) -> LayerAnswers:
+    """`evaluate_arrays` by layer: arrays [layers, ...], [layers] where all sizes are plain ints."""
+    codes = encoded(model, sizes)
+    whole = ask(model, model.programs, codes)
+    if whole.refused:
+        _say_why(model, whole.energy_j, codes)
+    by_program = {id(program): program for program in model.layer_programs}
+    answers = {place: ask(model, (program,), codes, hosted=False) for place, program in by_program.items()}
+    layers = [answers[id(program)] for program in model.layer_programs]
+    names, kinds = [work.name for work in model.kernels], [work.kind for work in model.kernels]
+    if model.host_op_s > 0.0:
+        layers.append(_waiting(model, whole, layers))
+        names, kinds = [*names, WAITING], [*kinds, "host"]
+    rows = ([getattr(layer, name) for layer in layers] for name in Answer.__slots__)
+    return LayerAnswers(tuple(names), tuple(kinds), *(np.reshape(row, (len(names), *codes.shape)) for row in rows))
+
+
+def _waiting(model: CostModel, whole: Answers, layers: Sequence[Answers]) -> Answers:
+    """What passes take beyond their kernels: the device idles while the host launches ops one by one."""
+    static_w, network_width, more_width = model.interval_constants
+    seconds = whole.time_s - sum(layer.time_s for layer in layers)
+    seconds = np.where(seconds > 1e-9 * whole.time_s, seconds, 0.0)
+    joules = static_w * seconds
+    low, high = ends(joules, math.exp(network_width + WAITING_WIDTH + more_width))
+    return Answers(joules, low, high, seconds, 0)
 
 
 def encoded(model: CostModel, sizes: Mapping[str, Any]) -> Codes:
@@ -46,7 +74,7 @@ def ask(model: CostModel, programs: Sequence[Program], codes: Codes, hosted: boo
     """
     out, left, refused = np.empty((4, codes.count)), ranges(codes.count), 0
     while left:
-        tables, direct = _tables(model, programs, codes, hosted and model.host_op_s > 0.0)
+        tables, direct = _tables(model, programs, codes, model.host_op_s if hosted else 0.0)
         taken = (*codes.as_arguments(), direct, *tables.layout, tables.constants, out)
         found = spread(_gatherer(taken), left, codes.count)
         refused += sum(max(count, 0) for count in found)
@@ -62,11 +90,11 @@ def _gatherer(taken: tuple[Any, ...]) -> Callable[[tuple[int, int]], int]:
     return lambda piece: finished(gather_sizes(*taken, *piece), taken[-1], piece)
 
 
-def _tables(model: CostModel, programs: Sequence[Program], codes: Codes, hosted: bool) -> tuple[Tables, Array]:
+def _tables(model: CostModel, programs: Sequence[Program], codes: Codes, host_op_s: float) -> tuple[Tables, Array]:
     """The tables of programs with few values, and the sums of the others [candidates or 0, SUMS]."""
     small = [program for program in programs if _fits(program, codes)]
     large = [program for program in programs if not _fits(program, codes)]
-    constants = model.trees, model.host_op_s
+    constants = model.trees, host_op_s
     values = {name: codes.values.get(name, np.empty(0)) for name in codes.names}
     counts = [len(value) for value in values.values()]
     tables = spread(lambda program: table_of(program, values, *constants), small, codes.count)
@@ -74,7 +102,7 @@ def _tables(model: CostModel, programs: Sequence[Program], codes: Codes, hosted:
     direct = np.zeros((codes.count if large else 0, len(SUMS)))
     for program in large:
         direct += run_program(program, np.array([codes.given[name] for name in program.tape.names]), *constants)
-    return laid_out(fewer, counts, model.interval_constants, hosted), direct
+    return laid_out(fewer, counts, model.interval_constants, host_op_s > 0.0), direct
 
 
 def _fits(program: Program, codes: Codes) -> bool:

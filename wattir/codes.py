@@ -38,7 +38,7 @@ class Codes:
         self.count = math.prod(self.shape)
         self.names = tuple(scalars)
         flat = _alike({name: np.broadcast_to(array, self.shape).reshape(-1) for name, array in arrays.items()})
-        self.like = next(iter(flat.values()))[:0]
+        self.like = next(iter(flat.values()), np.empty(0, np.int64))[:0]
         self.given = {name: flat.get(name, np.broadcast_to(scalar, self.count)) for name, scalar in scalars.items()}
         self.columns = {name: flat.get(name, self._zeros()) for name in scalars}
         self.maps = np.full((len(scalars), DIRECT_ADDRESSES), ABSENT, np.uint16)
@@ -49,7 +49,8 @@ class Codes:
     def as_arguments(self) -> tuple[Array, Array, Array, Array]:
         """What `gather_sizes` takes: addresses, steps, an array of the columns' dtype, maps."""
         columns = [self.columns[name] for name in self.names]
-        return np.array([*map(_address, columns)]), np.array([*map(_step, columns)]), self.like, self.maps
+        addresses, steps = (np.array([read(column) for column in columns], np.int64) for read in (_address, _step))
+        return addresses, steps, self.like, self.maps
 
     def learn(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Gives the values in these ranges of candidates indices."""

@@ -31,10 +31,26 @@ EXACT = 2**53
 LAUNCHES = CELLS.index("launches")
 
 
+WAITING = "waiting for the host"
+"""What the layer of an eager pass is called that no kernel accounts for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Totals for one setting, or arrays of them: joules and seconds of one forward pass, with the 90 % interval."""
 
+    energy_j: Any
+    energy_low_j: Any
+    energy_high_j: Any
+    time_s: Any
+
+
+@dataclass(frozen=True, slots=True)
+class LayerAnswers:
+    """Totals by layer, over all `times` a layer runs: arrays [layers, ...], and what each layer is called and is."""
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
     energy_j: Any
     energy_low_j: Any
     energy_high_j: Any
@@ -72,6 +88,23 @@ class CostModel:
 
             return evaluate_arrays(self, sizes)
         return self._answer(self.bind(sizes))
+
+    def layers(self, **sizes: Any) -> LayerAnswers:
+        """The same by layer, as arrays [layers, ...] over what the sizes broadcast to; joules and seconds add up.
+
+        Every interval is that of its layer alone. Where the host launches ops one by one (eager) the last layer is
+        waiting for it.
+        """
+        from wattir.batch import evaluate_layers
+
+        return evaluate_layers(self, sizes)
+
+    def expected(self, sizes: Mapping[str, Any], metric: str = "energy_j") -> Any:
+        """A `wattir.expected.Expected`: the expectation over sizes of which each may take several values (lists), and
+        its gradient: for differentiable search. `metric` is ``energy_j`` or ``time_s``."""
+        from wattir.expected import expected
+
+        return expected(self, sizes, metric)
 
     def bind(self, sizes: Mapping[str, Any]) -> dict[str, int]:
         """The sizes with the defaults filled in, checked."""
@@ -124,6 +157,16 @@ class CostModel:
         """The same kernels by the free dims they depend on, with the sizes that must be checked: for batches."""
         checked = (size for size in formula_dims(self.graph) if str(size) not in self.sizes)
         return programs_by_names(tuple(self.sizes), self.parts, checked)
+
+    @cached_property
+    def layer_programs(self) -> tuple[Program, ...]:
+        """One program for each kernel, of the free dims that it depends on; equal kernels have the same."""
+        made: dict[Any, Program] = {}
+        keys = [(cells_of(kernel.work), kernel.work.times, *kernel[1:]) for kernel in self.parts]
+        for key, kernel in zip(keys, self.parts, strict=True):
+            if key not in made:
+                made[key] = programs_by_names(tuple(self.sizes), [kernel], ())[0]
+        return tuple(made[key] for key in keys)
 
     @cached_property
     def _function(self) -> Callable[..., tuple[int, ...]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from wattir import __version__
-from wattir.costmodel import Answer, CostModel, origin_of
+from wattir.costmodel import WAITING, Answer, CostModel, origin_of
 from wattir.dims import evaluate
 from wattir.interval import LEVEL
 from wattir.machine import Row
@@ -164,7 +164,7 @@ def _waiting(answer: Answer, kernels: tuple[Layer, ...]) -> Iterator[Layer]:
     seconds = answer.time_s - sum(layer.time_s for layer in kernels)
     joules = answer.energy_j - sum(layer.energy_j for layer in kernels)
     if seconds > 1e-9 * answer.time_s:
-        yield Layer("waiting for the host", "host", "", 1, joules, seconds, 0, 0, "host", True, "modelled")
+        yield Layer(WAITING, "host", "", 1, joules, seconds, 0, 0, "host", True, "modelled")
 
 
 def _bound(model: CostModel, seconds: float, joules: float, roofs: list[float]) -> str:

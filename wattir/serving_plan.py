@@ -13,6 +13,7 @@ from typing import Any
 
 from wattir.device import Device
 from wattir.errors import InputError
+from wattir.pareto import pareto_front
 from wattir.serving import ENGINE, engine_on
 from wattir.serving_engine import Engine
 from wattir.serving_model import Deployment, Request, Served, described, whole
@@ -154,8 +155,5 @@ def _at_rate(
 
 def front(found: Sequence[ServingReport]) -> tuple[ServingReport, ...]:
     """Those that no other beats in both joules of a token and seconds between tokens, the fastest first."""
-    best: list[ServingReport] = []
-    for each in sorted(found, key=lambda one: (one.tpot_s, one.token_j)):
-        if not best or each.token_j < best[-1].token_j:
-            best.append(each)
-    return tuple(best)
+    kept = pareto_front(tpot_s=[one.tpot_s for one in found], token_j=[one.token_j for one in found])
+    return tuple(found[place] for place in kept)
