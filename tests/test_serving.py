@@ -154,6 +154,17 @@ def test_the_batch_follows_from_the_arrival_rate():
     assert rare.energy_j["decode"]["idle"] == pytest.approx(engine.static_w * 100, rel=0.05)
 
 
+@pytest.mark.parametrize("device", ["h100_sxm", "b200_sxm", "h200_sxm"])
+def test_narrow_weights_are_read_no_slower_than_wide_ones(device):
+    """Half the bytes: a step at a small batch, bound by memory, is shorter."""
+    machine = load_device(device)
+    wide, narrow = (
+        Served(QWEN, machine, Deployment(weights=held)).steps(4.0, Request(100, 100)).pure.time_s["dense"]
+        for held in ("bf16", "fp8_channel")
+    )
+    assert 0.4 < narrow / wide < 0.75
+
+
 def test_what_memory_does_not_hold_waits():
     found = serve(QWEN, H100, Request(20_000, 300), Load(100))
     assert found.running == found.most_running < 100 and found.queue_s > 0.0

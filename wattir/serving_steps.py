@@ -16,7 +16,7 @@ from wattir.costs import op_work
 from wattir.device import Device
 from wattir.dims import CHANCE, maximum, missed_parts
 from wattir.ir import Graph, Op
-from wattir.machine import assembled, row_of
+from wattir.machine import ROW_CONSTANTS, Row, assembled, row_of
 from wattir.passes import lower_to_kernels
 from wattir.roofline import kernel_cost
 from wattir.serving_engine import PARTS
@@ -131,6 +131,26 @@ def _stacked(first: Work, second: Work) -> Work:
     return replace(first, in_bytes=maximum(first.in_bytes, second.in_bytes), **sums)
 
 
+WIDE = ("bf16", "fp16", "fp32", "tf32")
+NO_WORSE = tuple(ROW_CONSTANTS.index(name) for name in ("s_per_byte", "s_per_cache_byte", "fixed_s"))
+
+
+def step_row(device: Device, work: Work) -> Row:
+    """A machine's constants for a kernel of a step.
+
+    Narrow products by weights that every token needs read memory, and are launched, as well as wide ones: steps are
+    replayed from graphs, and the sets that machines are fitted to timed narrow products with what wraps them.
+    """
+    row = row_of(device, work.family, work.math)
+    if work.math in WIDE or part_of(work) != "dense":
+        return row
+    wide = row_of(device, work.family, device.math("bf16"))
+    constants = list(row.constants)
+    for at in NO_WORSE:
+        constants[at] = min(row.constants[at], wide.constants[at])
+    return replace(row, constants=tuple(constants))
+
+
 @dataclass(frozen=True)
 class Kernels:
     """Kernels of one phase by what they depend on, the same on every machine: their Work, and the function from
@@ -158,7 +178,7 @@ class Phase:
         self.warnings, self.routing, self.names = kernels.warnings, routing, kernels.names
         self._known: dict[tuple[Any, ...], Demand] = {}
         works = [work for some, _ in kernels.groups.values() for work in some]
-        rows, self.trees = assembled(row_of(device, work.family, work.math) for work in works)
+        rows, self.trees = assembled(step_row(device, work) for work in works)
         placed = iter(zip(works, rows, strict=True))
         self.groups = {
             group: ([(part_of(work), row.constants, device.flop_per_s[row.math])

@@ -35,7 +35,8 @@ class ServingRows:
     `pure`, `mixed` [rows, prompts, cells]: demands (`cells_of`) of the two kinds of steps on the grid of prompt
     lengths; `share` [rows, prompts]: of steps with prompts. `shape`: arrays, a value a row. `texts`: running in a
     lane, of which there are `lanes`, on `devices` devices. `group`: the architecture, left out as a whole. `stalled`:
-    rows that the set marks as such. `time_s`: of a step; `energy_j`: of a token on all devices, NaN where not measured.
+    rows that the set marks as such. `place`: a row's index in the set's table. `time_s`: of a step; `energy_j`: of a
+    token on all devices, NaN where not measured.
     """
 
     pure: Array
@@ -49,6 +50,7 @@ class ServingRows:
     model: Array
     group: Array
     stalled: Array
+    place: Array
     time_s: Array
     energy_j: Array
     dropped: Mapping[str, int]
@@ -143,6 +145,7 @@ def _stacked(table: Any, found: Sequence[tuple[Served, list[Steps]]], dropped: M
         devices=np.array([one.deployment.devices for one in served], float),
         task=column["task"].astype(str), model=column["model"].astype(str),
         group=np.array([architecture(one.config) for one in served]), stalled=column["stalled"].astype(bool),
+        place=table.index.to_numpy(),
         time_s=column["time_s"].astype(float), energy_j=column["energy_j"].astype(float), dropped=dropped,
     )  # fmt: skip
 
