@@ -23,39 +23,71 @@ CELLS = 5
 CHANNELS = (16, 32, 64)
 CONVS = ("nor_conv_3x3", "nor_conv_1x1")
 ZERO = "zero"
+INPUT = "input"
 
 
 @dataclass(frozen=True)
 class Runtime:
     """What a runtime does with a cell.
 
-    `compiles`: computes a function of a value once, however many edges ask for it, and has batch norms in the weights
-    of convolutions; else each op is launched, and the sum of a node begins with zero, as Python's does. `folds_zeros`:
-    knows that `none` is zero, and runs nothing that only zeros reach or that nothing uses.
+    `compiles`: has batch norms in the weights of convolutions; else each op is launched, and the sum of a node begins
+    with zero, as Python's does. `merges`: computes a function of a value once, however many edges ask for it.
+    `drops_none`: runs nothing for `none`, nor what nothing uses. `folds_zeros`: nor what only zeros reach.
     """
 
     compiles: bool = True
+    merges: bool = True
+    drops_none: bool = False
     folds_zeros: bool = False
 
 
 RUNTIMES = {
-    "litert": Runtime(folds_zeros=True),
+    "litert": Runtime(drops_none=True, folds_zeros=True),
+    "tflite": Runtime(merges=False, drops_none=True),
     "onnx": Runtime(),
     "torchmobile": Runtime(),
-    "eager": Runtime(compiles=False),
+    "eager": Runtime(compiles=False, merges=False),
 }
-"""As the times on the Raspberry Pi 5 show: a sum over the edges alone leaves 2, 1.5 and 6.8 % unexplained, one over
-these operations 1.3, 0.5 and 0.4 %."""
+"""As the times show. On the Raspberry Pi 5 a sum over the edges alone leaves 2, 1.5 and 6.8 % of LiteRT, ONNX Runtime
+and PyTorch Mobile unexplained, one over these operations 1.3, 0.5 and 0.4 %. In the older `tflite` of HW-NAS-Bench a
+sum over LiteRT's operations leaves 5.9 % on a Pixel 3 and 8.1 % on a Raspberry Pi 4, one over these 1.6 and 4.4 %."""
 
 
 def cell(arch: str, runtime: Runtime) -> Counter[str]:
     """How often a runtime runs each operation of a cell."""
+    values, last = _values(arch, runtime)
+    used = values.leading_to(last) if runtime.drops_none else values.made
+    return Counter(values.made[value][0] for value in used)
+
+
+def depends_on_input(arch: str) -> bool:
+    """Whether anything but zeros and functions of zeros leads from a cell's input to its output."""
+    return structure(arch) != ZERO
+
+
+def structure(arch: str) -> str:
+    """What a cell computes, the same for cells that compute the same: its output as a formula, sums in order."""
+    nodes = [INPUT]
+    for edges in _edges(arch):
+        terms = sorted(_term(name, nodes[source]) for name, source in edges)
+        terms = [term for term in terms if term != ZERO]
+        nodes.append(terms[0] if len(terms) == 1 else f"({' + '.join(terms)})" if terms else ZERO)
+    return nodes[-1]
+
+
+def _term(name: str, x: str) -> str:
+    if ZERO in (name.replace("none", ZERO), x):
+        return ZERO
+    return x if name == "skip_connect" else f"{name}({x})"
+
+
+def _values(arch: str, runtime: Runtime) -> tuple[_Values, str]:
+    """The values of a cell, and the name of its output."""
     values = _Values(runtime)
-    nodes = ["input"]
+    nodes = [INPUT]
     for edges in _edges(arch):
         nodes.append(values.sum([values.edge(name, nodes[source]) for name, source in edges]))
-    used = values.leading_to(nodes[-1]) if runtime.folds_zeros else values.made
-    return Counter(values.made[value][0] for value in used)
+    return values, nodes[-1]
 
 
 def _edges(arch: str) -> Iterator[list[tuple[str, int]]]:
@@ -77,7 +109,7 @@ class _Values:
         """The value at the end of an edge; every convolution has weights of its own."""
         if name == "skip_connect":
             return x
-        if self.runtime.folds_zeros and ZERO in (name.replace("none", ZERO), x):
+        if (self.runtime.drops_none and name == "none") or (self.runtime.folds_zeros and x == ZERO):
             return ZERO
         if name not in CONVS:
             return self.of(name, x)
@@ -93,8 +125,8 @@ class _Values:
         return total
 
     def of(self, *key: str) -> str:
-        """The value of an operation on values, made once where the runtime compiles."""
-        if not (self.runtime.compiles and key in self.known):
+        """The value of an operation on values, made once where the runtime merges."""
+        if not (self.runtime.merges and key in self.known):
             self.known[key] = f"value {len(self.made)}"
             self.made[self.known[key]] = key
         return self.known[key]

@@ -1,0 +1,142 @@
+"""Decoders of GPT-2's size on GPUs and CPUs, seconds only: the set ``hw_gpt_bench_latency`` (HW-GPT-Bench).
+
+A sample is one forward of 1,024 tokens a sequence in eager PyTorch. On GPUs it is the sum of the kernels' own seconds,
+as a profiler has them, so the host does not count; weights and the residual stream are fp32, and autocast makes the
+operands of products 16 bit in every forward anew. On CPUs it is the seconds of all ops in fp32. The widths are the
+set's: heads of 64, and three matrices in an MLP (its multiply-adds say so).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+
+from wattir import layers
+from wattir.costs import tabulate
+from wattir.ir import Graph
+from wattir.work import Work
+
+from .rows import Rows, network_rows
+from .tables import read_table
+
+HEAD = 64
+VOCABULARY = 50254
+ROTATED = 16
+"""Of each head's elements a quarter get rotary positions, the default of the models' code."""
+TABLE_LAUNCHES = 12
+"""Small kernels that make the table of rotary positions, in every layer anew."""
+HALF = {"NVIDIA V100": "fp16", "NVIDIA P100": "fp16", "NVIDIA RTX 2080 Ti": "fp16"}
+"""GPUs without bf16."""
+
+
+def hw_gpt_bench(folder: str, device: str, scale: str = "") -> Rows:
+    """The models of one machine, of one scale (s, m, l) or all; grouped by scale, width and depth."""
+    table = read_table(folder, "data")
+    table = table[table.device.eq(device)]
+    table = table[table.scale.eq(scale)] if scale else table
+    dtype = "fp32" if "cpu" in device else HALF.get(str(table.hardware.iloc[0]), "bf16") if len(table) else "bf16"
+    works = [
+        decoder(
+            int(row.batch_latency), int(row.seq_len), int(row.embed_dim), _first(row.n_layer, row.n_head),
+            _first(row.n_layer, row.mlp_ratio), dtype,
+        )
+        for row in table.itertuples()
+    ]  # fmt: skip
+    widths = zip(table.scale, table.embed_dim, table.n_layer, strict=True)
+    return network_rows(
+        works, time_s=table.latency_s, energy_j=np.full(len(table), np.nan),
+        group=[f"{scale} {width}x{depth}" for scale, width, depth in widths], label=table.scale.astype(str),
+    )  # fmt: skip
+
+
+def _first(layers_used: int, text: str) -> tuple[int, ...]:
+    """One number a layer; the lists go on to the deepest model's."""
+    return tuple(int(number) for number in text.split()[:layers_used])
+
+
+def decoder(
+    batch: int, seq: int, width: int, heads: tuple[int, ...], ratios: tuple[int, ...], dtype: str
+) -> tuple[Work, ...]:
+    """The kernels of a forward of `batch` sequences: `heads` and the MLP's widths over `width`, layer by layer.
+
+    `dtype`: what products compute in; fp32 means no autocast.
+    """
+    found = list(_frame(batch, seq, width, dtype))
+    for parts in (
+        Counter(_attention_part(batch, seq, width, count, dtype) for count in heads),
+        Counter(_mlp_part(batch * seq, width, ratio * width, dtype) for ratio in ratios),
+    ):
+        found += [replace(work, times=work.times * count) for part, count in parts.items() for work in part]
+    return tuple(found)
+
+
+@lru_cache
+def _frame(batch: int, seq: int, width: int, dtype: str) -> tuple[Work, ...]:
+    """What surrounds the layers: embedding, the last norm, and the logits of every token."""
+    tokens = batch * seq
+    return _works(
+        layers.gather(VOCABULARY, width, tokens, "fp32"), *_normalized(tokens, width, dtype),
+        *_product(tokens, VOCABULARY, width, dtype),
+    )  # fmt: skip
+
+
+@lru_cache
+def _attention_part(batch: int, seq: int, width: int, heads: int, dtype: str) -> tuple[Work, ...]:
+    """Norm, attention and the addition to the residual stream of a layer."""
+    tokens, inner = batch * seq, heads * HEAD
+    small = [replace(work, times=TABLE_LAUNCHES) for work in _works(layers.pointwise(seq * ROTATED, "fp32"))]
+    rotation = [*_rotation(tokens, heads, dtype)] * 2  # of queries and of keys
+    return (
+        *_works(
+            *_normalized(tokens, width, dtype), *_product(tokens, 3 * inner, width, dtype),
+            *[layers.copy((tokens, inner), dtype)] * 3,  # queries, keys and values, each contiguous
+            *rotation, layers.attention(batch, heads, seq, seq, HEAD, dtype, causal=True),
+            *_product(tokens, width, inner, dtype), layers.pointwise(tokens * width, "fp32", operands=2),
+        ),
+        *small,
+    )  # fmt: skip
+
+
+@lru_cache
+def _mlp_part(tokens: int, width: int, inner: int, dtype: str) -> tuple[Work, ...]:
+    """Norm, gated MLP and the addition to the residual stream of a layer."""
+    return _works(
+        *_normalized(tokens, width, dtype), *_product(tokens, inner, width, dtype) * 2,
+        layers.pointwise(tokens * inner, dtype, ops=2, special=2),
+        layers.pointwise(tokens * inner, dtype, operands=2), *_product(tokens, width, inner, dtype),
+        layers.pointwise(tokens * width, "fp32", operands=2),
+    )  # fmt: skip
+
+
+def _normalized(tokens: int, width: int, dtype: str) -> list[Graph]:
+    """A norm in fp32, and its cast."""
+    return [layers.norm(tokens, width, "fp32"), *_cast(tokens * width, dtype)]
+
+
+def _product(tokens: int, outputs: int, inputs: int, dtype: str) -> list[Graph]:
+    """A linear layer, and the cast of its weights."""
+    return [*_cast(outputs * inputs, dtype), layers.matmul(tokens, outputs, inputs, dtype)]
+
+
+def _cast(elements: int, dtype: str) -> list[Graph]:
+    """From fp32: 4 bytes are read and 2 written; nothing where products are fp32 too."""
+    return [] if dtype == "fp32" else [layers.pointwise(elements * 3 // 2, dtype)]
+
+
+def _rotation(tokens: int, heads: int, dtype: str) -> Iterator[Graph]:
+    """Half turned, two products, their sum, the cast back, and the join with what is not rotated."""
+    some = tokens * heads * ROTATED
+    yield layers.copy((some,), dtype)
+    yield from [layers.pointwise(some, "fp32", operands=2)] * 3
+    yield from _cast(some, dtype)
+    yield layers.copy((tokens * heads, HEAD), dtype)
+
+
+def _works(*graphs: Graph) -> tuple[Work, ...]:
+    """The Work of each distinct kernel, with how often it runs."""
+    found = Counter(work for graph in graphs for work in tabulate(graph))
+    return tuple(replace(work, times=work.times * count) for work, count in found.items())
