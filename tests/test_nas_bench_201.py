@@ -10,7 +10,7 @@ import pytest
 pd = pytest.importorskip("pandas")
 
 from wattir.backends.fit import datasets_nas as nas  # noqa: E402
-from wattir.backends.fit.nas_bench_201 import RUNTIMES, cell, network  # noqa: E402
+from wattir.backends.fit.nas_bench_201 import RUNTIMES, cell, depends_on_input, network, structure  # noqa: E402
 
 DATA = Path(os.environ.get("WATTIR_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
@@ -29,12 +29,35 @@ DEAD = "|none~0|+|nor_conv_1x1~0|nor_conv_1x1~1|+|skip_connect~0|none~1|none~2|"
         (POOLS, "eager", {"avg_pool_3x3": 2, "none": 2, "relu": 1, "nor_conv_3x3": 1, "batch_norm": 1, "add": 6}),
         # node 3 is the input itself: nothing that runs reaches it
         (DEAD, "litert", {}),
+        # nothing is made once for two edges, nor for none: node 3 = pool(0) + conv(pool(0))
+        (POOLS, "tflite", {"avg_pool_3x3": 2, "relu": 1, "nor_conv_3x3": 1, "add": 1}),
         # `none` of nodes 0, 1 and 2; ReLU of nodes 0 and 1; 2 convolutions; 0 + 1 + 2 additions
         (DEAD, "torchmobile", {"none": 3, "relu": 2, "nor_conv_1x1": 2, "add": 3}),
     ],
 )  # fmt: skip
 def test_operations_of_a_cell_by_hand(arch, runtime, expected):
     assert cell(arch, RUNTIMES[runtime]) == expected
+
+
+def test_a_convolution_of_zeros_runs_where_they_are_not_folded():
+    arch = "|none~0|+|none~0|none~1|+|skip_connect~0|nor_conv_3x3~1|none~2|"  # x + conv(0)
+    assert cell(arch, RUNTIMES["tflite"]) == {"relu": 1, "nor_conv_3x3": 1, "add": 1}
+    assert cell(arch, RUNTIMES["litert"]) == {}
+
+
+def test_cells_that_compute_the_same_have_one_structure():
+    straight = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|"
+    round_about = "|skip_connect~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|skip_connect~2|"
+    other = straight.replace("3x3", "1x1")
+    assert structure(straight) == structure(round_about) != structure(other)
+    two = (
+        "|nor_conv_3x3~0|+|avg_pool_3x3~0|none~1|+|none~0|skip_connect~1|skip_connect~2|"  # nodes 1 and 2 change places
+    )
+    turned = "|avg_pool_3x3~0|+|nor_conv_3x3~0|none~1|+|none~0|skip_connect~1|skip_connect~2|"
+    assert structure(two) == structure(turned)
+    assert depends_on_input(two) and not depends_on_input(
+        "|none~0|+|nor_conv_1x1~0|none~1|+|none~0|skip_connect~1|none~2|"
+    )
 
 
 def test_macs_of_a_network_by_hand():
@@ -61,3 +84,15 @@ def test_measured_networks_are_read_or_counted():
         wanted = (table.device.eq("pi5") & table.framework.eq(framework)).sum()
         assert rows.samples + sum(rows.dropped.values()) == wanted
         assert (rows.energy_j > 0).all() and (rows.time_s > nas.SHORT_S).all()
+
+
+@pytest.mark.parametrize("column", ["titan_rtx_32", "pixel3"])
+def test_latencies_are_read_or_counted(column):
+    folder = DATA / "nas_latency_27_devices"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    table = pd.read_parquet(folder / f"{nas.TABLE}.parquet")
+    rows = nas.nas_latency(str(folder), column)
+    assert rows.samples + sum(rows.dropped.values()) == len(table)
+    assert set(table.columns.str.removeprefix(nas.LATENCY)) >= {*nas.COLUMNS, *nas.SIMULATED}
+    assert (rows.host_ops > 0).all() == nas.COLUMNS[column].device.startswith(nas.GPUS)

@@ -66,11 +66,17 @@ def example(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def machines() -> str:
-    rows = ["| id | machine | joules of | coefficients |", "|---|---|---|---|"]
+    """Machines of one scope whose coefficients have one origin share a row."""
+    found: dict[tuple[str, str], list[wattir.Device]] = {}
     for device in map(wattir.load_device, wattir.devices()):
         sets = ", ".join(dict.fromkeys(fit["data_set"].partition(":")[0] for fit in device.fits))
-        origin = f"measured ({sets})" if device.measured else f"borrowed from `{device.borrowed_from}`"
-        rows.append(f"| `{device.id}` | {device.name} | {device.scope} | {origin} |")
+        joules = "" if any("energy_median_ape" in fit for fit in device.fits) else ", seconds only"
+        origin = f"measured ({sets}{joules})" if device.measured else f"borrowed from `{device.borrowed_from}`"
+        found.setdefault((device.scope, origin), []).append(device)
+    rows = ["| id | machine | joules of | coefficients |", "|---|---|---|---|"]
+    for (scope, origin), group in found.items():
+        ids, names = ", ".join(f"`{device.id}`" for device in group), "; ".join(device.name for device in group)
+        rows.append(f"| {ids} | {names} | {scope} | {origin} |")
     return "\n".join(rows) + "\n"
 
 

@@ -52,7 +52,9 @@ COLUMNS = {
     "samsung_a50": Column("galaxy_a50"), "samsung_s7": Column("galaxy_s7"),
     "pixel3": Column("pixel_3", "tflite"), "raspi4": Column("raspberry_pi_4", "tflite"),
 }  # fmt: skip
-"""The columns that were measured; ``eyeriss`` and ``fpga`` are what simulators say, of no machine."""
+"""The columns that were measured."""
+SIMULATED = ("eyeriss", "fpga")
+"""Those that are what HW-NAS-Bench's simulators say."""
 LATENCY = "latency_s__"
 TABLE = "nb201_cifar100_latency"
 

@@ -51,12 +51,13 @@ def interval(layer: float | None, network: float | None) -> dict[str, Any]:
     return {"layer": max(layer, network), "network": network, "source": f"{RULE}; {LAYERS}; {NETWORKS}"}
 
 
-def borrowed_energy(time_width: float) -> dict[str, Any]:
-    """Where only seconds were measured."""
+def borrowed_energy(layer: float | None, network: float | None, beyond: float = BORROWED_ENERGY) -> dict[str, Any]:
+    """Where only seconds were measured, of layers or of networks: their quantiles of time, and what energies add."""
+    found = interval(layer, network)
+    rule = "90 % quantile of the left-out rows' log error of time" + found["source"].removeprefix(RULE)
     return {
-        "layer": time_width + BORROWED_ENERGY, "network": NETWORK_OF_LAYER * time_width + BORROWED_ENERGY,
-        "source": f"90 % quantile of the left-out rows' log error of time, plus {BORROWED_ENERGY} for energies that "
-        f"were borrowed; network: {NETWORK_OF_LAYER} of the former, the ratio on devices with both",
+        "layer": found["layer"] + beyond, "network": found["network"] + beyond,
+        "source": f"{rule}; plus {beyond} for energies that were borrowed",
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +15,9 @@ from wattir.device import FAMILY_FALLBACK, Device, device_from_text, device_ids,
 from wattir.device_schema import LIMITS
 
 from .own_rows import own_sources
-from .plan import Plan, fixed
+from .plan import Plan, Source, fixed
 from .priors import limits_of, priors_of
+from .rows import Rows
 from .solve import Prior, values_of
 from .write import without_fit
 
@@ -28,6 +30,11 @@ HOST_OP_S = Prior(1e-5, 1.0, 1e-7, 1e-2)
 def own_plan(rows: str, text: str, where: str, command: str) -> Plan:
     """The plan of the device file `text` (read from `where`) for the rows in a file."""
     parts = [(source, part) for source, part in own_sources(rows) if part.samples]
+    return plan_of(parts, text, where, command)
+
+
+def plan_of(parts: Sequence[tuple[Source, Rows]], text: str, where: str, command: str) -> Plan:
+    """The plan of a device file for these rows, held by the relative that it names, or else by the nearest machine."""
     found = tuple(source for source, _ in parts)
     joules = any(np.isfinite(part.energy_j).any() for _, part in parts)
     device = limits_of(text, where)

@@ -15,7 +15,7 @@ from wattir.device import Device, device_folder, device_from_text
 from wattir.machine import row_of
 
 from .cross_validate import LeftOut, left_out, log_errors
-from .intervals import beyond_waiting, borrowed_energy, half_width, interval
+from .intervals import BORROWED_ENERGY, beyond_waiting, borrowed_energy, half_width, interval
 from .learn import learned
 from .model import predict, sums
 from .priors import limits_of, priors_from, priors_of
@@ -49,7 +49,8 @@ class Plan:
     """One device. `families`, `maths`: what gets parameters; `given`: priors other than those of the limits.
 
     `tiles`: candidates, of which the one with the least cost on the rows is taken. `energies_from`: the relative whose
-    powers and energies are the priors, in proportion to the limits, with this `energy_spread` (0: taken as they are).
+    powers and energies are the priors, in proportion to the limits, with this `energy_spread` (0: taken as they are);
+    `energies_beyond`: what they add to the interval where no joules were measured.
     `command`: what the record says the fit was made by, if not ``wattir fit --device ID``.
     """
 
@@ -62,6 +63,7 @@ class Plan:
     folds: int = 5
     energies_from: str = ""
     energy_spread: float = 0.0
+    energies_beyond: float = BORROWED_ENERGY
     note: str = ""
     command: str = ""
 
@@ -94,7 +96,7 @@ def run(plan: Plan, text: str, where: str, data: str, say: Callable[[str], None]
     records = [
         _record(source, i, rows, fitted, plan) for i, (source, rows) in enumerate(zip(sources, whole, strict=True))
     ]
-    return with_fit(text, fitted.device, _interval(sources, fitted), records)
+    return with_fit(text, fitted.device, _interval(sources, fitted, plan), records)
 
 
 def fit(
@@ -111,13 +113,16 @@ def fit(
     index = np.repeat(np.arange(len(loaded)), [part.samples for _, part in loaded])
     held = np.isin(index, [i for i, source in enumerate(sources) if source.held_out])
     known = rows.take(~held)
-    families, maths = informed(plan, known, device)
-    given = {**_lent(plan, text, where), **plan.given}
-    priors = priors_of(
-        device, maths, families, {name: given[name] for name in given if _applies(name, maths, families)}
-    )
+    priors = priors_for(plan, known, device, text, where)
     fitted = with_held_out(fit_and_validate(plan, device, priors, known, say), rows, index, held)
     return sources, [whole for _, whole in loaded], fitted
+
+
+def priors_for(plan: Plan, rows: Rows, device: Device, text: str, where: str) -> dict[str, Prior]:
+    """The priors of all that the rows inform."""
+    families, maths = informed(plan, rows, device)
+    given = {**_lent(plan, text, where), **plan.given}
+    return priors_of(device, maths, families, {name: given[name] for name in given if _applies(name, maths, families)})
 
 
 def informed(plan: Plan, rows: Rows, device: Device) -> tuple[list[str], list[str]]:
@@ -268,7 +273,7 @@ def _clocks(rows: Rows) -> dict[str, list[float]]:
     return {"clocks_hz": [float(known.min()), float(known.max())]} if len(known) else {}
 
 
-def _interval(sources: Sequence[Source], fitted: Fitted) -> dict[str, Any]:
+def _interval(sources: Sequence[Source], fitted: Fitted, plan: Plan) -> dict[str, Any]:
     """The two quantiles of energy, or of time where no energy was measured."""
     network = np.isin(fitted.source, [i for i, source in enumerate(sources) if source.network])
     cells = np.char.add(fitted.source.astype(str), main_family(fitted.rows))
@@ -278,7 +283,9 @@ def _interval(sources: Sequence[Source], fitted: Fitted) -> dict[str, Any]:
     beyond = beyond_waiting(errors, fitted.waiting)[network]
     whole = half_width(beyond, fitted.rows.group[network])
     if layer is None and whole is None:
-        return borrowed_energy(half_width(fitted.errors.time, cells) or 0.0)
+        layer = half_width(fitted.errors.time[~network], cells[~network])
+        whole = half_width(fitted.errors.time[network], fitted.rows.group[network])
+        return borrowed_energy(layer, whole, plan.energies_beyond)
     return interval(layer, whole) | {"families": _family_widths(fitted, network)}
 
 

@@ -24,6 +24,7 @@ from wattir.errors import DeviceError, WattirError
 from wattir.serving import engine_on
 
 from . import datasets_cpu as cpu
+from . import datasets_gpt as gpt
 from . import datasets_irene as irene
 from . import datasets_models as models
 from . import datasets_nas as nas
@@ -200,6 +201,25 @@ PI_5 = {
 }  # fmt: skip
 
 
+def _nas_latency(path: str, folder: str) -> Found:
+    table = read_table(path, nas.TABLE)
+    for name in table.columns[table.columns.str.startswith(nas.LATENCY)].str.removeprefix(nas.LATENCY):
+        column = nas.COLUMNS.get(name)
+        if column is None:
+            why = "what a simulator says, of no machine" if name in nas.SIMULATED else f"no device file for {name}"
+            yield Left(folder, name, len(table), why)
+            continue
+        what = f"networks {name}"
+        yield _case(folder, what, column.device, len(table), partial(nas.nas_latency, path, name), network=True)
+
+
+def _hw_gpt_bench(path: str, folder: str) -> Found:
+    by = ["device", "hardware", "scale"]
+    for (device, hardware, scale), part in read_table(path, "data").groupby(by, observed=True, dropna=False):
+        load = partial(gpt.hw_gpt_bench, path, str(device), str(scale))
+        yield _case(folder, f"decoders {scale}", str(hardware), len(part), load, network=True)
+
+
 def _getzner(path: str, folder: str) -> Found:
     raw = len(read_table(path, "data"))
     yield _case(folder, "layers", "xeon_gold_5120", raw, partial(cpu.getzner, path))
@@ -282,6 +302,8 @@ SETS: dict[str, Callable[[str, str], Found]] = {
     "torch_layers_a30_2080ti": _torch,
     "irene_transformers": _irene,
     "nas_bench_201_pi5": _nas_bench_201,
+    "nas_latency_27_devices": _nas_latency,
+    "hw_gpt_bench_latency": _hw_gpt_bench,
     "getzner_cpu_layers": _getzner,
     "willowec_cpu_layers": _willowec,
     "mlperf_power": _mlperf,
