@@ -14,7 +14,7 @@ jax = pytest.importorskip("jax")
 pytest.importorskip("flax")
 
 import jax.numpy as jnp
-from jax import lax
+from jax import export, lax
 from jax_functions import array, bert, llama, moe
 from jax_linen import resnet
 from jax_networks import NETWORKS
@@ -35,7 +35,10 @@ FAST = ("mlp", "mixture of experts", "mamba block", "lstm (scan)", "decode with 
 
 
 def flop(graph: Graph, **sizes: int) -> int:
-    return int(2 * sum(evaluate(work.macs * work.times, sizes) for work in tabulate(graph)))
+    """Of what is needed for the outputs; free sizes that are not given have their defaults."""
+    given = {name: size for name, size in graph.sizes.items() if size is not None} | sizes
+    works = tabulate(lower_to_kernels(graph, "eager"))
+    return int(2 * sum(evaluate(work.macs * work.times, given) for work in works))
 
 
 def bytes_of(graph: Graph, **sizes: int) -> int:
@@ -204,6 +207,44 @@ def test_loop_that_ends_on_data_has_a_free_count() -> None:
         lower(run, (X,), trip_counts={"solver.wile": 9})
 
 
+def test_loop_that_data_may_end_is_taken_at_its_limit() -> None:
+    def run(x: Any) -> Any:
+        return lax.while_loop(lambda c: (c[0] < 20) & (c[1].sum() < 3), lambda c: (c[0] + 1, square(c[1])), (0, x))[1]
+
+    for graph in (lower(run, (X,)), lower(export.export(jax.jit(run))(X))):
+        assert flop(graph) == 20 * ONE
+        assert flop(graph, **{"trip_count.while": 7}) == 7 * ONE
+        assert graph.warnings == (
+            "while: data may end it before its limit of 20; give its runs with --set trip_count.while=N",
+        )
+
+
+def test_limit_of_all_integers_is_none() -> None:
+    most = jnp.iinfo(jnp.int32).max
+    graph = lower(
+        lambda x: lax.while_loop(lambda c: (c[0] < most) & (c[1].sum() < 3), lambda c: (c[0] + 1, c[1] * 2), (0, x)),
+        (X,),
+    )
+
+    assert graph.sizes == {"trip_count.while": None}
+
+
+@pytest.mark.parametrize(
+    ("run", "times"),
+    [
+        (lambda x: lax.scan(lambda c, _: (square(c), c.sum()), x, None, length=6)[1], 6),
+        (lambda x: lax.fori_loop(0, 5, lambda i, c: (square(c[0]), c[1] + c[0]), (x, x))[1], 5),
+        (lambda x: lax.fori_loop(0, 3, lambda i, c: (square(c[0]), c[0]), (x, x))[1], 3),
+        (jax.grad(lambda x: lax.scan(lambda c, _: (square(c), None), x, None, length=6)[0].sum()), 18),
+        (lambda x: (lax.scan(lambda c, _: (square(c), c.sum()), x, None, length=6), x + 1)[1], 0),
+    ],
+)
+def test_what_only_the_next_trip_reads_is_needed(run: Callable[[Any], Any], times: int) -> None:
+    graph = lower(run, (X,))
+
+    assert flop(graph) == times * ONE
+
+
 def test_cond_costs_its_dearest_branch_and_says_so() -> None:
     graph = lower(lambda x: lax.cond(x.sum() > 0, lambda y: square(square(y)), square, x), (X,))
 
@@ -247,6 +288,7 @@ def test_shard_map_counts_one_device_and_its_collectives() -> None:
         (lambda x: jnp.cumsum(x, 0), "pointwise"),
         (lambda x: jnp.sort(x), "sort"),
         (lambda x: lax.top_k(x, 3), "sort"),
+        (lambda x: jnp.stack([x, 2 * x]), "copy"),
         (lambda x: x[jnp.argmax(x, -1)], "gather"),
         (lambda x: x.at[jnp.argmax(x, -1)].set(0), "scatter"),
         (lambda x: jnp.fft.rfft(x), "fft"),
@@ -294,6 +336,21 @@ def test_factorizations_cost_their_textbook_count(run: Callable[[Any], Any], thi
     works = tabulate(lower(run, (array(n, n),)))
 
     assert max(work.ops for work in works) == thirds * n**3 // 3  # beside it only the mask of the other triangle
+
+
+def test_scaled_products_are_products() -> None:
+    narrow, scale = jnp.float8_e4m3fn, array(2, 128, 8, dtype=jnp.float8_e8m0fnu)
+    a, b = array(2, 128, 256, dtype=narrow), array(2, 64, 256, dtype=narrow)
+    graph = lower(lambda *args: jax.nn.scaled_matmul(*args), (a, b, scale, array(2, 64, 8, dtype=scale.dtype)))
+
+    assert flop(graph) == 2 * 2 * 128 * 64 * 256
+    assert "unknown" not in kinds(graph)
+
+
+def test_branch_of_another_platform_is_not_costed() -> None:
+    graph = lower(lambda x: lax.platform_dependent(x, tpu=lambda y: square(square(y)), default=square), (X,))
+
+    assert (flop(graph), graph.warnings) == (ONE, ())
 
 
 def test_implicit_solvers_are_looked_into() -> None:

@@ -17,7 +17,7 @@ pytest.importorskip("flatbuffers")
 
 import jax.numpy as jnp
 import numpy as np
-from jax import export
+from jax import export, lax
 from jax_functions import array, bert, decode, fourier, graph_network, llama, mlp, recurrent, sampler
 from test_jax import bytes_of, flop, kinds
 
@@ -124,6 +124,60 @@ def test_custom_calls_known_and_unknown(tmp_path: Path) -> None:
         "custom_call:make", "custom_call:mine"
     ]  # fmt: skip
     assert any("custom_call:mine has no mapping" in line for line in graph.warnings)
+
+
+RAGGED = lax.RaggedDotDimensionNumbers
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda"])
+@pytest.mark.parametrize(
+    ("run", "x", "w", "sizes"),
+    [
+        (lax.ragged_dot, (60, 16), (8, 16, 32), (8,)),  # 60 rows: the groups cannot be equal
+        (lax.ragged_dot, (64, 16), (8, 16, 32), (8,)),
+        (jax.vmap(lax.ragged_dot), (4, 64, 16), (4, 8, 16, 32), (4, 8)),
+        (
+            lambda x, w, sizes: lax.ragged_dot_general(  # the gradient of the weights: rows are contracted
+                x, w, sizes, RAGGED((((0,), (0,)), ((), ())), [0], [])
+            ),
+            (64, 16), (64, 32), (8,),
+        ),
+    ],
+)  # fmt: skip
+def test_ragged_products_count_each_row_once(
+    run: Callable[..., Any], x: Any, w: Any, sizes: Any, platform: str
+) -> None:
+    args = array(*x), array(*w), array(*sizes, dtype=jnp.int32)
+    graph = lower_any(export.export(jax.jit(run), platforms=[platform])(*args))
+
+    assert flop(graph) == 2 * int(np.prod(x)) * 32  # every row of 16 meets one [16, 32]
+    assert bytes_of(graph) == pytest.approx(bytes_of(lower(run, args)), rel=0.01)
+
+
+def test_a_product_with_a_mask_is_no_ragged_one() -> None:
+    def run(x: Any, w: Any, ends: Any) -> Any:
+        place = jnp.arange(64)[None, :, None]
+        mask = (ends[:, None, None] <= place) & (place < ends[:, None, None] + 9)  # windows that may overlap
+        return jnp.einsum("gmk,gkn->mn", jnp.where(mask, x[None], 0.0), w)
+
+    args = array(64, 16), array(8, 16, 32), array(8, dtype=jnp.int32)
+
+    assert flop(lower(run, args)) == flop(lower_any(export.export(jax.jit(run))(*args))) == 2 * 8 * 64 * 16 * 32
+
+
+def test_random_numbers_cost_what_they_do_in_a_jaxpr() -> None:
+    def run(key: Any) -> Any:
+        return jax.random.normal(key, (64, 64))
+
+    key = array(2, dtype=jnp.uint32)
+
+    assert bytes_of(lower_any(export.export(jax.jit(run))(key))) == bytes_of(lower(run, (key,)))
+
+
+def test_composites_that_are_known_stay_whole() -> None:
+    graph = lower_any(export.export(jax.jit(lambda x: lax.top_k(x, 3)))(array(16, 64)))
+
+    assert [(op.kind, op.attrs["function"]) for op in graph.ops] == [("sort", "topk")]
 
 
 CUDNN = (

@@ -15,7 +15,7 @@ from wattir.ir import Op
 def varying(program: Program, value: Value, scope: str, times: Size) -> Value:
     """A carried value as the body sees it: no constant, though its start may be one."""
     if not value.fixed:
-        return replace(value, data=None, ramp=None, triangle=False)
+        return replace(value, data=None, ramp=None, triangle=False, dealt=None)
     if value.shape == () and value.free:  # a counter: what is made of it costs nothing either
         return replace(value, data=None)
     label = f"{scope}.start" if scope else "start"
@@ -66,9 +66,13 @@ def trips_of(test: str, start: Any, end: Any, step: int) -> Size | None:
     return maximum(TRIPS[test](start, end, step), 0)
 
 
-def counted(loop: Loop) -> Size | None:
-    """How often a loop runs that compares a counter; a condition that also looks at data may only end it earlier."""
-    for test, a, b in _comparisons(loop):
+MOST = 1 << 30
+"""A limit beyond this only says that there is none."""
+
+
+def counted(loop: Loop) -> tuple[Size | None, bool]:
+    """How often a loop runs that compares a counter, and whether data may end it earlier."""
+    for test, a, b, joined in _comparisons(loop):
         for name, counter, limit in ((test, a, b), (MIRRORED[test], b, a)):
             place = _place(loop.tested, counter)
             step = None if place is None else _step(loop, place)
@@ -77,23 +81,31 @@ def counted(loop: Loop) -> Size | None:
                 if place is not None and step
                 else None
             )
-            if found is not None:
-                return found
-    return None
+            if found is not None and not (isinstance(found, int) and found > MOST):
+                return found, joined
+    return None, False
 
 
-def _comparisons(loop: Loop) -> Iterator[tuple[str, Any, Any]]:
-    """The comparisons that hold as long as the loop runs: the condition's own, or all those that it joins."""
-    stack = [(loop.result, False)]
+def _comparisons(loop: Loop) -> Iterator[tuple[str, Any, Any, bool]]:
+    """The comparisons that hold as long as the loop runs: the condition's own, or (last item) all that it joins."""
+    stack = [(loop.result, False, False)]
     while stack:
-        atom, negated = stack.pop()
+        atom, negated, joined = stack.pop()
         name, operands = loop.define(atom) or ("", ())
         if name == ("or" if negated else "and"):
-            stack += [(operand, negated) for operand in reversed(operands)]
+            stack += [(operand, negated, True) for operand in reversed(operands)]
         elif name == "not":
-            stack.append((operands[0], not negated))
+            stack.append((operands[0], not negated, joined))
+        elif name in ("ne", "eq") and (inner := _compared_with_no(loop, operands)) is not None:
+            stack.append((inner, negated != (name == "eq"), joined))
         elif (test := NEGATED.get(name) if negated else name) in TRIPS and len(operands) == 2:
-            yield str(test), operands[0], operands[1]
+            yield str(test), operands[0], operands[1], joined
+
+
+def _compared_with_no(loop: Loop, operands: Sequence[Any]) -> Any:
+    """``x`` of ``x != false``, by which truth values are converted."""
+    no = [loop.known(operand) is False for operand in operands]
+    return operands[no.index(False)] if no.count(True) == 1 else None
 
 
 def _place(atoms: Sequence[Any], wanted: Any) -> int | None:

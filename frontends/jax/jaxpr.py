@@ -19,7 +19,7 @@ from wattir.frontends.jax.sizes import dtype_of, shape_of
 from wattir.kinds import FLOATS
 
 MAX_DEPTH = 200  # programs within each other
-CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr", "fwd_jaxpr")
+CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr", "fwd_jaxpr", "call", "callee")
 """Parameters that hold the program that a call-like primitive runs."""
 
 

@@ -27,10 +27,11 @@ def scan(walker: Walker, eqn: Any, ins: list[Value], scope: str, times: Size) ->
         _slice(walker, v, var, scope, trips) for v, var in zip(ins[carried:], body.jaxpr.invars[carried:], strict=True)
     ]
     carry = enter(walker, body.jaxpr, consts, ins[consts:carried], scope, times)
+    start = len(walker.builder.ops)
     results = walker.closed(body, [*ins[:consts], *carry, *slices], scope, trips)
-    ends = [replace(v, data=None) for v in results[: p["num_carry"]]]
     outs = eqn.outvars[p["num_carry"] :]
-    return ends + [_stack(walker, v, var, scope, trips) for v, var in zip(results[p["num_carry"] :], outs, strict=True)]
+    stacked = [_stack(walker, v, var, scope, trips) for v, var in zip(results[p["num_carry"] :], outs, strict=True)]
+    return walker.program.carry(start, carry, results[: p["num_carry"]]) + stacked
 
 
 def enter(walker: Walker, body: Any, first: int, values: Sequence[Value], scope: str, times: Size) -> list[Value]:
@@ -76,15 +77,15 @@ def while_loop(walker: Walker, eqn: Any, ins: list[Value], scope: str, times: Si
     of_test, of_body = p["cond_nconsts"], p["body_nconsts"]
     first = ins[of_test + of_body :]
     label = walker.unique(f"{scope}.while" if scope else "while")
-    trips = counted(_as_loop(test.jaxpr, body.jaxpr, ins[: of_test + of_body], of_test, first))
-    if trips is None:
-        trips = walker.program.trip_count(label)
+    loop = _as_loop(test.jaxpr, body.jaxpr, ins[: of_test + of_body], of_test, first)
+    trips = walker.program.trip_count(label, *counted(loop))
     carry = enter(walker, body.jaxpr, of_body, first, scope, times)
     if trips == 0:
         return list(first)
+    start = len(walker.builder.ops)
     walker.closed(test, [*ins[:of_test], *carry], scope, times * trips)
     results = walker.closed(body, [*ins[of_test : of_test + of_body], *carry], scope, times * trips)
-    return [replace(value, data=None) for value in results]
+    return walker.program.carry(start, carry, results)
 
 
 class _Definitions:

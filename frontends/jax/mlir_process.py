@@ -182,13 +182,20 @@ class Reader:
         if isinstance(value, (ir.DenseI64ArrayAttr, ir.DenseBoolArrayAttr, ir.DenseI32ArrayAttr)):
             return list(value)
         if isinstance(value, ir.DenseIntElementsAttr):
-            items = [int(value.get_splat_value().value)] * len(value) if value.is_splat and len(value) <= FEW else []
-            return {"shape": list(ir.ShapedType(value.type).shape), "items": items or self._content(value)}
+            return {"shape": list(ir.ShapedType(value.type).shape), "items": self._items(value)}
+        if isinstance(value, ir.DictAttr):
+            return self._attributes(value)
         if isinstance(value, ir.ArrayAttr):
             return [self._attribute(item) for item in value]
         if isinstance(value, ir.DenseElementsAttr):
             return None
         return str(value)[:2000]
+
+    def _items(self, value: Any) -> Any:
+        if not len(value):
+            return []
+        is_few = value.is_splat and len(value) <= FEW
+        return [int(value.get_splat_value().value)] * len(value) if is_few else self._content(value)
 
 
 def _attribute(op: Any, name: str) -> Any:

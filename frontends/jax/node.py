@@ -32,7 +32,8 @@ class Value:
     `name` is the tensor it is in, which may have another shape (a view, a broadcast). `fixed`: it depends on the
     parameters alone; `free`: not even on these (a literal, an iota, what is made of such): XLA makes it where it is
     read, so that it costs no bytes. `data`: the number that all its elements are, or for a vector the tuple of them,
-    where that is known. `ramp`: the axis along which it counts up. `triangle`: it masks what comes later.
+    where that is known. `ramp`: the axis along which it counts up. `triangle`: it masks what comes later. `dealt`:
+    (tensor, n): the rows of that tensor dealt out to n groups, each to one, with zeros for the others.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Value:
     data: Any = None
     ramp: int | None = None
     triangle: bool = False
+    dealt: tuple[str, Size] | None = None
 
     @property
     def rank(self) -> int:
@@ -161,6 +163,8 @@ def rule(*ops: str) -> Callable[[Rule], Rule]:
 
 
 def unknown(node: Node) -> None:
-    """Costs its bytes and is listed."""
+    """Costs its bytes and is listed; what gives nothing back only checks or tells something."""
+    if not node.outs:
+        return
     node.context.program.count_unknown(node.source)
     node.emit("unknown")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -23,6 +24,7 @@ class Program:
 
     roots    tensor made of parameters alone -> the parameters it is made of
     axes     name of a mesh axis -> its size, inside `shard_map`
+    effects  what calls that act on the world give back; these are made even if nobody reads it
     """
 
     def __init__(self, name: str, trip_counts: Mapping[str, Size] | None = None) -> None:
@@ -31,10 +33,13 @@ class Program:
         self.roots: dict[str, tuple[str, ...]] = {}
         self.axes: dict[str, Size] = {}
         self.inputs: list[str] = []
+        self.effects: list[str] = []
         self._labels: dict[str, int] = {}
         self._free: dict[str, str] = {}
         self._trip_counts = dict(trip_counts or {})
         self._loops: list[str] = []
+        self._limits: dict[str, int] = {}
+        self._carries: list[Carry] = []
         self._unknown: dict[str, int] = {}
 
     # ---- values ----------------------------------------------------------------------------------------------------
@@ -86,15 +91,43 @@ class Program:
     def count_unknown(self, source: str) -> None:
         self._unknown[source] = self._unknown.get(source, 0) + 1
 
-    def trip_count(self, label: str) -> Size:
-        """How often a loop runs that the program does not say: the caller's count, else a free size of that name."""
+    def trip_count(self, label: str, found: Size | None, may_end_earlier: bool) -> Size:
+        """How often a loop runs.
+
+        What the program does not say is the caller's count, else a free size of the loop's name; where data may end it
+        before the limit that was `found`, the default of that size is the limit.
+        """
+        if found is not None and not may_end_earlier:
+            return found
         self._loops.append(label)
         given = self._trip_counts.get(label)
         if given is not None:
             return given
         size = symbol(f"trip_count.{label}")
-        self.builder.warn(f"{label}: how often it runs depends on data; give it with --set {size}=N")
+        if found is None:
+            self.builder.warn(f"{label}: how often it runs depends on data; give it with --set {size}=N")
+        elif isinstance(found, int):
+            self._limits[str(size)] = found
+            self.builder.warn(
+                f"{label}: data may end it before its limit of {found}; give its runs with --set {size}=N"
+            )
+        else:
+            self.builder.warn(f"{label}: data may end it before its limit of {found}, which is taken")
+            return found
         return size
+
+    def carry(self, start: int, before: Sequence[Value], after: Sequence[Value]) -> list[Value]:
+        """Notes that the ops from `start` on are a loop's body; gives its carried values once it has ended.
+
+        One that the body took from another carried value (the very object) depends on the body as that one does.
+        """
+        pairs = [(b.name, a.name) for b, a in zip(before, after, strict=True) if not a.fixed and a.name != b.name]
+        self._carries.append(Carry(start, len(self.builder.ops), tuple(pairs)))
+        taken = {id(value): after[place].name for place, value in enumerate(before)}
+        return [
+            replace(value, data=None, name=value.name if value is before[place] else taken.get(id(value), value.name))
+            for place, value in enumerate(after)
+        ]
 
     # ---- the end ---------------------------------------------------------------------------------------------------
 
@@ -106,15 +139,55 @@ class Program:
             raise SizeError(where + suggestion(label, self._loops))
         for op, count in self._unknown.items():
             self.builder.warn(f"{op} has no mapping ({count} times): its bytes are counted, its work is not known")
-        last = tuple(dict.fromkeys(value.name for value in outputs))
+        last = self._kept(tuple(dict.fromkeys([*(value.name for value in outputs), *self.effects])))
         inputs = tuple(self.inputs)
-        return self.builder.finish(inputs, last, {batch: 1} if batch else {}, batch, self._params(last))
+        defaults = {**self._limits, **({batch: 1} if batch else {})}
+        return self.builder.finish(inputs, last, defaults, batch, self._params(last))
+
+    def _kept(self, outputs: tuple[str, ...]) -> tuple[str, ...]:
+        """The outputs, and what only a loop's next trip reads."""
+        ops = self.builder.ops
+        while self._carries:
+            live = live_ops(ops, outputs, self.builder.tensors)
+            more = dict.fromkeys(name for carry in self._carries for name in carry.missing(ops, live))
+            if not more:
+                break
+            outputs += tuple(more)
+        return outputs
 
     def _params(self, outputs: Iterable[str]) -> Size:
         used = dict.fromkeys(name for op in self.builder.ops for name in op.ins) | dict.fromkeys(outputs)
         roots = dict.fromkeys(root for name in used for root in self.roots.get(name, ()))
         tensors = (self.builder.tensors[root] for root in roots)
         return sum((tensor.elements for tensor in tensors if tensor.role == "weight"), start=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """A loop's body (ops `start` to `end`), and the tensors that each carried value is in before and after it."""
+
+    start: int
+    end: int
+    pairs: tuple[tuple[str, str], ...]
+
+    def missing(self, ops: Sequence[Op], live: Sequence[bool]) -> list[str]:
+        """What the next trip reads and nothing else."""
+        body = range(self.start, self.end)
+        read = {name for place in body if live[place] for name in ops[place].ins}
+        dead = {name for place in body if not live[place] for name in ops[place].outs}
+        return [after for before, after in self.pairs if before in read and after in dead]
+
+
+def live_ops(ops: Sequence[Op], outputs: Iterable[str], tensors: Mapping[str, Tensor]) -> list[bool]:
+    """Of each op, whether an output depends on it; what acts on the world is live, as in `wattir.passes`."""
+    wanted, live = set(outputs), [False] * len(ops)
+    for place in range(len(ops) - 1, -1, -1):
+        op = ops[place]
+        acts = op.kind == "collective" or any(tensors[name].role == "state" for name in op.outs)
+        if acts or not wanted.isdisjoint(op.outs):
+            live[place] = True
+            wanted.update(op.ins)
+    return live
 
 
 def rough_cost(ops: Iterable[Op], tensors: Mapping[str, Tensor]) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from wattir.dims import Dim, maximum, minimum
+from wattir.dims import Dim, Size, exact_div, maximum, minimum
 from wattir.frontends.jax.node import Node, Value, rule
 
 # function, ops, special
@@ -67,6 +67,8 @@ def pointwise(node: Node) -> None:
     _know(node)
     if mask and node.results[0] is not None and _only_masks(node):
         node.results[0] = replace(node.results[0], triangle=True)
+    if (dealt := DEALING[node.op](node) if node.op in DEALING else None) and node.results[0] is not None:
+        node.results[0] = replace(node.results[0], dealt=dealt)
 
 
 @rule("integer_pow")
@@ -159,6 +161,41 @@ def _only_masks(node: Node) -> bool:
 
 def _is_mask(value: Value) -> bool:
     return value.triangle or value.fixed or value.dtype == "bool"
+
+
+def _bounds(node: Node) -> tuple[str, Size] | None:
+    """The ends of groups of rows, where ``start <= row`` and ``row < end`` say whose a row is.
+
+    Every group starts at the end of the one before it, so that a row is in one at most.
+    """
+    made = {op.outs[0]: op for op in node.builder.ops[-RECENT:]}
+    compared = [made.get(value.name) for value in node.ins]
+    if any(op is None or len(op.ins) != 1 for op in compared):
+        return None
+    bounds = [op.ins[0] for op in compared if op is not None]
+    for starts, ends in (bounds, bounds[::-1]):
+        joined = made.get(starts)
+        if joined is not None and joined.attrs.get("function") == "concat" and len(joined.ins) == 1:
+            cut = made.get(joined.ins[0])
+            if cut is not None and cut.attrs.get("function") == "slice" and cut.ins == (ends,):
+                return ends, node.builder.tensors[ends].elements
+    return None
+
+
+RECENT = 16  # ops among which a mask of groups is made
+
+
+def _dealt(node: Node) -> tuple[str, Size] | None:
+    """``where(mask, rows, 0)`` with such a mask: rows that were repeated for every group."""
+    mask, other, rows = node.ins[0], node.ins[1], node.ins[-1]
+    if mask.dealt is None or other.data != 0:
+        return None
+    groups = exact_div(rows.elements, node.builder.tensors[rows.name].elements)
+    fits = groups is not None and groups != 1 and exact_div(mask.dealt[1], groups) is not None
+    return (rows.name, groups) if fits and groups is not None else None
+
+
+DEALING: dict[str, Callable[[Node], tuple[str, Size] | None]] = {"and": _bounds, "select_n": _dealt}
 
 
 @rule("nan_to_num", "square_difference")

@@ -13,7 +13,8 @@ from wattir.frontends.jax.sizes import size_of
 @rule(
     "stop_gradient", "copy", "copy_p", "optimization_barrier", "sharding_constraint", "device_put", "pvary",
     "pbroadcast", "mesh_cast", "reshard", "name", "layout_constraint", "random_wrap", "random_unwrap", "create_token",
-    "after_all", "annotate", "clone", "pcast", "copy_start", "copy_done",
+    "after_all", "annotate", "clone", "pcast", "copy_start", "copy_done", "shard_alike", "add_dependency", "preduced",
+    "with_memory_space_constraint", "reduced_vary_cast_p", "vary_unreduced_cast_p",
 )  # fmt: skip
 def same(node: Node) -> None:
     """Each output is an input."""
@@ -88,6 +89,8 @@ def transpose(node: Node) -> None:
         node.same(x, ramp=ramp)
         return
     node.emit("copy", function="transpose")
+    if x.dealt is not None and node.results[0] is not None:
+        node.results[0] = replace(node.results[0], dealt=x.dealt)
 
 
 def _is_expanded(node: Node, value: Value) -> bool:
@@ -102,6 +105,12 @@ def iota(node: Node) -> None:
     if len(shape) == 1 and isinstance(shape[0], int) and shape[0] <= 64:
         data = tuple(range(shape[0]))
     node.results[0] = node.context.free(shape, dtype, data, axis)
+
+
+@rule("empty", "empty2", "zeros_like")
+def empty(node: Node) -> None:
+    """Room that is not written yet."""
+    node.results[0] = node.context.free(*node.outs[0])
 
 
 @rule("dim_as_value")
@@ -145,12 +154,17 @@ def _part(node: Node, x: Value) -> Any:
 
 @rule("split")
 def split(node: Node) -> None:
+    _parts(node, "split")
+
+
+def _parts(node: Node, function: str) -> None:
+    """Each output is a part of the input, read in place."""
     x = node.ins[0]
     for index in range(len(node.outs)):
         if x.fixed and not x.free:
             node.slice_of(x, index)
         else:
-            node.emit("view", outs=(index,), function="split")
+            node.emit("view", outs=(index,), function=function)
 
 
 @rule("concatenate")
@@ -163,6 +177,16 @@ def concatenate(node: Node) -> None:
     parts = [value.data for value in node.ins]
     if result is not None and result.free and result.rank == 1 and all(isinstance(p, tuple) for p in parts):
         node.results[0] = replace(result, data=tuple(item for part in parts for item in part))
+
+
+@rule("stack")
+def stack(node: Node) -> None:
+    node.emit("copy", function="stack")
+
+
+@rule("unstack")
+def unstack(node: Node) -> None:
+    _parts(node, "unstack")
 
 
 @rule("pad")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from wattir.frontends.jax.node import Node, rule, unknown
 
 
 @rule("random_bits", "rng_bit_generator", "rng_uniform", "threefry2x32", "random_gamma", "random_clone", "shuffle",
-      "random_gaussian", "rng")  # fmt: skip
+      "random_gaussian", "rng", "threefry4x32", "philox2x32", "philox4x32")  # fmt: skip
 def random(node: Node) -> None:
     """Bits from a key, wherever the key comes from."""
     used = [value for value in node.ins if not value.fixed]
@@ -76,9 +77,22 @@ for _function, _primitives in {
         rule(_primitive)(partial(_collective, function=_function))
 
 
-@rule("axis_index", "partition_id", "replica_id", "platform_index")
+@rule("axis_index", "partition_id", "replica_id")
 def index(node: Node) -> None:
     node.results[0] = node.context.free(*node.outs[0])
+
+
+@rule("platform_index")
+def platform_index(node: Node) -> None:
+    """Which of several ways a platform goes: CUDA's where it has one of its own, else the default."""
+    platforms = [names or ("default",) for names in node.params["platforms"]]
+    node.results[0] = node.context.free(*node.outs[0], platform_place(platforms))
+
+
+def platform_place(platforms: Sequence[Sequence[str]]) -> int:
+    """The place of the platform that is taken; `platforms`: the names that each way is for."""
+    wanted = (place for word in ("cuda", "default") for place, names in enumerate(platforms) if word in names)
+    return next(wanted, 0)
 
 
 # ---- kernels -------------------------------------------------------------------------------------------------------
@@ -97,7 +111,8 @@ def pallas(node: Node) -> None:
     node.emit("matmul", groups=1, m=macs // (k * k), n=k, k=k, fused_special=special)
 
 
-@rule("dot_product_attention_fwd", "dot_product_attention_fwd_wrapper")
+@rule("dot_product_attention_fwd", "dot_product_attention_fwd_wrapper", "dot_product_attention_fp8_fwd",
+      "dot_product_attention_fp8_fwd_wrapper")  # fmt: skip
 def cudnn_attention(node: Node) -> None:
     """jax.nn.dot_product_attention on cuDNN: q, k, v as [b, t, n, h] (`layout` 0) or [b, n, t, h]."""
     q, k, v = node.ins[:3]
@@ -118,5 +133,6 @@ def foreign(node: Node) -> None:
     target = node.params.get("target_name") or node.params.get("call_target_name")
     if target:
         node.source = f"{node.op}:{target}"
-    if node.outs:
-        unknown(node)
+    unknown(node)
+    if node.params.get("has_side_effect") or node.op == "io_callback":
+        node.context.program.effects += [value.name for value in node.results if value is not None]

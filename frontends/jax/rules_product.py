@@ -15,16 +15,44 @@ PARAMETER = frozenset({"kernel", "weight", "w", "embedding", "scale"})
 """Last words of a parameter's path that name it within its layer."""
 
 
-@rule("dot_general")
+@rule("dot_general", "scaled_dot")
 def dot_general(node: Node) -> None:
     """`groups` are the batch axes, k the contracted ones, m and n what is left of either side."""
     (left_k, right_k), (left_batch, right_batch) = node.params["dimension_numbers"]
     a, b = node.ins[:2]
     groups, k = _sizes(a, left_batch), _sizes(a, left_k)
     m, n = _rest(a, (*left_k, *left_batch)), _rest(b, (*right_k, *right_batch))
+    if a.dealt or b.dealt:
+        _emit_dealt(node, a, b, groups, m, n, k)
+        return
     if a.fixed and not b.fixed:  # the parameter is the second operand, as everywhere
         a, b, m, n = b, a, n, m
+    emit_product(node, a, b, node.ins[2:], groups=groups, m=m, n=n, k=k)
+
+
+def _emit_dealt(node: Node, a: Value, b: Value, groups: Size, m: Size, n: Size, k: Size) -> None:
+    """`jax.lax.ragged_dot` as JAX writes it out for a CPU: of a row's products those of its own group count.
+
+    With the weights' groups among the contracted axes, or (for their gradient) as a batch axis.
+    """
+    count = next(value.dealt[1] for value in (a, b) if value.dealt)
+    rest = exact_div(k, count)
+    groups, k = (groups // count, k) if rest is None else (groups, rest)
+    if a.dealt and not b.dealt and (each := exact_div(m, count)) is not None:
+        groups, m = groups * count, each
+    a, b = (replace(v, **_whole(node, v.dealt[0])) if v.dealt else v for v in (a, b))
     emit_product(node, a, b, groups=groups, m=m, n=n, k=k)
+
+
+def _whole(node: Node, name: str) -> dict[str, Any]:
+    return {"name": name, "shape": node.builder.tensors[name].shape}
+
+
+@rule("scaled_matmul", "scaled_matmul_wrapper")
+def scaled_matmul(node: Node) -> None:
+    """[b, m, k] by [b, n, k], with a scale for each block of k of either."""
+    (batch, m, k), n = node.ins[0].shape, node.ins[1].shape[1]
+    emit_product(node, *node.ins[:2], node.ins[2:], groups=batch, m=m, n=n, k=k)
 
 
 def emit_product(node: Node, a: Value, b: Value, more: Iterable[Value] = (), **sizes: Any) -> None:

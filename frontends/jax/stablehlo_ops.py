@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 DTYPES = {
@@ -37,7 +38,6 @@ SAME_AS = {
     "asinh": "asinh", "atan": "atan", "atanh": "atanh", "cosh": "cosh", "sinh": "sinh", "square": "square",
     "lgamma": "lgamma", "digamma": "digamma", "next_after": "nextafter", "conj": "conj", "zeta": "zeta",
     "polygamma": "polygamma", "bessel_i1e": "bessel_i1e", "is_inf": "is_finite", "top_k": "top_k",
-    "ragged_dot": "ragged_dot",
 }  # fmt: skip
 """Op (of stablehlo, chlo or sdy) -> primitive, where operands agree and parameters are not needed or have the name."""
 
@@ -50,6 +50,7 @@ SAME_TARGETS = frozenset({
 })  # fmt: skip
 TARGETS = {
     "mhlo.topk": "top_k", "TopK": "top_k", "ApproxTopK": "top_k", "mhlo.erf": "erf", "mhlo.ragged_dot": "ragged_dot",
+    "__op$block_scaled_dot": "scaled_matmul",
     "mhlo.tan": "tan", "mhlo.acos": "acos", "cu_threefry2x32": "threefry2x32", "cu_threefry2x32_ffi": "threefry2x32",
     "stablehlo.dynamic_rng_bit_generator": "rng_bit_generator", "stablehlo.dynamic_top_k": "top_k",
     "stablehlo.dynamic_approx_top_k": "top_k",
@@ -59,9 +60,17 @@ LAPACK = {
     "potrf": "cholesky", "getrf": "lu", "geqrf": "geqrf", "orgqr": "householder_product",
     "ungqr": "householder_product", "syevd": "eigh", "heevd": "eigh", "gesdd": "svd", "gesvd": "svd", "gesvdj": "svd",
     "geev": "eig", "gees": "schur", "gehrd": "hessenberg", "trsm": "triangular_solve",
+    "gtsv": "tridiagonal_solve",
 }  # fmt: skip
 _LAPACK_TARGET = re.compile(r"(?:lapack_[sdcz]|cusolver_|hipsolver_)(\w+?)(?:_ffi)?")
 """``lapack_sgetrf_ffi``, ``cusolver_getrf_ffi``: routine -> primitive."""
+
+
+def composes(name: str) -> bool:
+    """Whether a composite is one of CHLO's operations, which is known as it is."""
+    dialect, _, short = name.partition(".")
+    return dialect == "chlo" and (short in SAME_AS or short in TRANSLATE)
+
 
 Translated = tuple[str, dict[str, Any], list[int] | None]
 """A primitive, its parameters, and which operands it takes in which order (None: all)."""
@@ -125,6 +134,25 @@ def _dot(attrs: dict[str, Any], *_: Any) -> Translated:
     contracted = (d.get("lhs_contracting_dimensions", ()), d.get("rhs_contracting_dimensions", ()))
     batch = (d.get("lhs_batching_dimensions", ()), d.get("rhs_batching_dimensions", ()))
     return "dot_general", {"dimension_numbers": (contracted, batch)}, None
+
+
+RAGGED = (
+    "lhs_batching_dimensions", "rhs_batching_dimensions", "lhs_contracting_dimensions", "rhs_contracting_dimensions",
+    "lhs_ragged_dimensions", "rhs_group_dimensions",
+)  # fmt: skip
+"""Lists of axes of a ragged product, in the order of the composite's attribute; the operation names them."""
+
+
+def _ragged(attrs: dict[str, Any], *_: Any) -> Translated:
+    given = attrs.get("ragged_dot_dimension_numbers", "")
+    d = numbers(given) if isinstance(given, str) else dict(zip(RAGGED, (axes["items"] for axes in given), strict=True))
+    if not d:
+        return "ragged_dot", {}, None
+    left_batch, right_batch, left_k, right_k, _ragged_axes, experts = (tuple(d.get(name, ())) for name in RAGGED)
+    found = SimpleNamespace(
+        dot_dimension_numbers=((left_k, right_k), (left_batch, right_batch)), rhs_group_dimensions=experts
+    )
+    return "ragged_dot", {"ragged_dot_dimension_numbers": found}, None
 
 
 def _plain_dot(*_: Any) -> Translated:
@@ -214,7 +242,7 @@ def _custom(attrs: dict[str, Any], *_: Any) -> Translated:
     routine = _LAPACK_TARGET.fullmatch(target)
     if routine is not None and routine[1] in LAPACK:
         return LAPACK[routine[1]], {}, None
-    return "custom_call", {"call_target_name": target}, None
+    return "custom_call", {"call_target_name": target, "has_side_effect": attrs.get("has_side_effect")}, None
 
 
 TRANSLATE: dict[str, Callable[..., Translated]] = {
@@ -224,6 +252,6 @@ TRANSLATE: dict[str, Callable[..., Translated]] = {
     "sort": _sort, "fft": _fft, "all_reduce": _collective("psum"), "all_gather": _collective("all_gather"),
     "reduce_scatter": _collective("psum_scatter"), "all_to_all": _collective("all_to_all"),
     "collective_permute": _collective("ppermute"), "collective_broadcast": _collective("ppermute"),
-    "custom_call": _custom,
+    "custom_call": _custom, "ragged_dot": _ragged,
 }  # fmt: skip
 """Op -> function of its attributes, number of operands, regions and result types."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ from wattir.errors import UnsupportedError, WattirError
 from wattir.frontends.jax.carry import Loop, counted, varying
 from wattir.frontends.jax.node import RULES, Node, Shape, Value, unknown
 from wattir.frontends.jax.program import Program, rough_cost
-from wattir.frontends.jax.stablehlo_ops import dtype_of, translate
+from wattir.frontends.jax.stablehlo_ops import composes, dtype_of, translate
 from wattir.frontends.jax.stablehlo_shapes import infer
 
 MAX_DEPTH = 200
@@ -63,7 +64,7 @@ class Interpreter:
     def _one(self, op: Op, env: Env, scope: str, times: Size) -> list[Value]:
         structure = STRUCTURES.get(op[0].partition(".")[2])
         try:
-            return structure(self, op, env, scope, times) if structure else self._node(op, env, scope, times)
+            return structure(self, op, env, scope, times) if structure else self.node(op, env, scope, times)
         except WattirError:
             raise
         except Exception as error:  # an op that is not as the specification has it
@@ -71,7 +72,7 @@ class Interpreter:
             found = f"cannot be lowered ({type(error).__name__}: {error})"
             raise UnsupportedError(f"{where}: {found}; expected StableHLO as its specification has it") from error
 
-    def _node(self, op: Op, env: Env, scope: str, times: Size) -> list[Value]:
+    def node(self, op: Op, env: Env, scope: str, times: Size) -> list[Value]:
         name, operands, results, types, attrs, regions, label = op
         every = [env[operand] for operand in operands]
         primitive, params, order = translate(name, attrs, len(operands), regions, types)
@@ -81,7 +82,7 @@ class Interpreter:
         outs = [self._declared(op, place, primitive, params, every) for place in range(len(results))]
         path = path_of(label, scope)
         node = Node(self, primitive, f"{path}.{primitive}" if path else primitive, params, ins, outs, times, path, name)
-        RULES.get(primitive, unknown if outs else _nothing)(node)
+        RULES.get(primitive, unknown)(node)
         return [value for value in node.results if value is not None]
 
     def _declared(
@@ -97,10 +98,6 @@ class Interpreter:
                 f"{where}: a result whose size is not known; expected one that follows from the inputs"
             )
         return tuple(size if size is not None else found[axis] for axis, size in enumerate(shape)), dtype_of(element)
-
-
-def _nothing(_: Node) -> None:
-    """A side effect."""
 
 
 def path_of(label: str, outer: str) -> str:
@@ -145,6 +142,26 @@ def _call(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> list[
     return walk.function(function, args, path_of(op[6], scope), times)
 
 
+def _composite(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> list[Value]:
+    """The operation that it is known as, else what it is composed of."""
+    attrs, name = op[4], str(op[4].get("name"))
+    if not composes(name):
+        return _call(walk, op, env, scope, times)
+    return walk.node([name, *op[1:4], attrs.get("composite_attributes") or {}, [], op[6]], env, scope, times)
+
+
+def _function(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> list[Value]:
+    """A call; of a function that JAX names after a primitive, as that primitive."""
+    name = re.sub(r"(_\d+)?$", "", str(op[4].get("callee")))
+    if name in NAMED_AFTER:
+        return walk.node([name, *op[1:]], env, scope, times)
+    return _call(walk, op, env, scope, times)
+
+
+NAMED_AFTER = frozenset({"threefry2x32"})
+"""Functions that JAX writes out for a CPU and that other platforms have as one kernel."""
+
+
 def _dimension_size(walk: Interpreter, op: Op, env: Env, *_: Any) -> list[Value]:
     size = env[op[1][0]].shape[int(op[4]["dimension"])]
     return [walk.program.free((), "int32", size)]
@@ -155,9 +172,7 @@ def _while(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> list
     test, body = op[5]
     first = [env[operand] for operand in op[1]]
     label = walk.unique(f"{scope}.while" if scope else "while")
-    trips = counted(_as_loop(test, body, first, env))
-    if trips is None:
-        trips = walk.program.trip_count(label)
+    trips = walk.program.trip_count(label, *counted(_as_loop(test, body, first, env)))
     if trips == 0:
         return first
     inner = times * trips
@@ -166,15 +181,20 @@ def _while(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> list
         value if kept[place : place + 1] == [body["args"][place]] else varying(walk.program, value, scope, times)
         for place, value in enumerate(first)
     ]
+    start = len(walk.builder.ops)
     walk.region(test, carry, env, scope, inner)
-    return [replace(value, data=None) for value in walk.region(body, carry, env, scope, inner)]
+    results = walk.region(body, carry, env, scope, inner)
+    return walk.program.carry(start, carry, results)
+
+
+RENAMES = (".convert", ".reshape", ".broadcast_in_dim")
 
 
 def _as_loop(test: dict[str, Any], body: dict[str, Any], first: list[Value], env: Env) -> Loop:
     made = {result: op for op in (*test["body"], *body["body"]) for result in op[2]}
 
     def resolved(operand: int) -> int:
-        while (op := made.get(operand)) is not None and op[0].endswith((".convert", ".reshape")):
+        while (op := made.get(operand)) is not None and op[0].endswith(RENAMES):
             operand = op[1][0]
         return operand
 
@@ -238,6 +258,7 @@ def _manual(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> lis
 
 
 STRUCTURES: dict[str, Callable[..., list[Value]]] = {
-    "constant": _constant, "call": _call, "composite": _call, "get_dimension_size": _dimension_size, "while": _while,
-    "case": _case, "if": _case, "tuple": _tuple, "get_tuple_element": _tuple, "manual_computation": _manual,
+    "constant": _constant, "call": _function, "composite": _composite, "get_dimension_size": _dimension_size,
+    "while": _while, "case": _case, "if": _case, "tuple": _tuple, "get_tuple_element": _tuple,
+    "manual_computation": _manual,
 }  # fmt: skip
