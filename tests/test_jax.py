@@ -14,6 +14,7 @@ jax = pytest.importorskip("jax")
 pytest.importorskip("flax")
 
 import jax.numpy as jnp
+import numpy as np
 from jax import export, lax
 from jax_functions import array, bert, llama, moe
 from jax_linen import resnet
@@ -353,6 +354,74 @@ def test_branch_of_another_platform_is_not_costed() -> None:
     assert (flop(graph), graph.warnings) == (ONE, ())
 
 
+NARROW, WIDE = array(4096, 4096, dtype=jnp.int8), jnp.bfloat16
+SCALE = array(4096, dtype=WIDE)
+
+
+@pytest.mark.parametrize(
+    ("product", "scales"),
+    [
+        (lambda x, w, s: x @ (w.astype(WIDE) * s), 1),
+        (lambda x, w, s: (x @ w.astype(WIDE)) * s, 1),
+        (lambda x, w, s: x @ ((w.astype(WIDE) - s) * s), 1),
+        (lambda x, w, s: x @ (w.reshape(64, 64, 4096).astype(WIDE) * s).reshape(4096, 4096), 1),
+        (lambda x, w, s: lax.dot(x, w, preferred_element_type=WIDE), 0),
+    ],
+)
+@pytest.mark.parametrize("exported", [False, True])
+def test_weights_are_read_as_narrow_as_they_are(product: Callable[..., Any], scales: int, exported: bool) -> None:
+    def run(params: Any, x: Any) -> Any:
+        return product(x, params["w"], params["s"])
+
+    args = {"w": NARROW, "s": SCALE}, array(8, 4096, dtype=WIDE)
+    graph = lower(export.export(jax.jit(run))(*args) if exported else run, None if exported else args)
+    (kernel,) = lower_to_kernels(graph, "compiled").ops
+
+    assert bytes_of(graph) == 4096 * 4096 + 2 * 2 * 8 * 4096 + scales * 2 * 4096  # weight, x and result, scale
+    assert flop(graph) == 2 * 8 * 4096 * 4096
+    assert kernel.attrs.get("math", "bf16") == "bf16"
+
+
+def test_weights_that_are_widened_for_others_too_are_widened_once() -> None:
+    def run(params: Any, x: Any) -> Any:
+        wide = params["w"].astype(WIDE)
+        return x @ wide, wide.sum()
+
+    kernels = lower_to_kernels(lower(run, ({"w": NARROW}, array(8, 4096, dtype=WIDE))), "compiled").ops
+
+    assert [op.kind for op in kernels] == ["copy", "matmul", "reduction"]
+
+
+def test_sparse_products_count_what_is_stored() -> None:
+    from jax.experimental import sparse
+
+    graph = lower(
+        lambda data, places, x: sparse.BCOO((data, places), shape=(64, 64)) @ x,
+        (array(50), array(50, 2, dtype=jnp.int32), array(64, 8)),
+    )
+
+    assert flop(graph) == 2 * 50 * 8
+    assert "unknown" not in kinds(graph)
+
+
+def test_exported_program_that_is_called_is_looked_into() -> None:
+    inner = export.export(jax.jit(square), platforms=["cpu", "cuda"])(X)
+
+    assert flop(lower(lambda x: inner.call(x) + 1, (X,))) == ONE
+
+
+@pytest.mark.parametrize(
+    ("run", "moved"),
+    [
+        (lambda x: (x * 2)[:8], 2 * 16 * 16 + 2 * 8 * 16),  # the sum, then the part out of it
+        (lambda x: jnp.broadcast_to(x, (3, 16, 16)), 16 * 16 + 3 * 16 * 16),
+        (lambda x: x.reshape(4, 64), 0),
+    ],
+)
+def test_outputs_are_written(run: Callable[[Any], Any], moved: int) -> None:
+    assert bytes_of(lower(run, (X,))) == 4 * moved
+
+
 def test_implicit_solvers_are_looked_into() -> None:
     graph = lower(lambda a, b: jax.scipy.sparse.linalg.cg(a, b, maxiter=10)[0], (X, array(16)))
 
@@ -424,6 +493,30 @@ def test_causal_masks_are_seen(mask: Callable[[int], Any]) -> None:
     graph = lower_to_kernels(lower(run, (array(2, 4, 16, 8),) * 3), "compiled")
 
     assert [op.attrs["causal"] for op in graph.ops if op.kind == "attention"] == [True]
+
+
+def test_a_causal_mask_may_be_a_constant() -> None:
+    mask = np.tril(np.ones((16, 16), bool))
+    added = np.triu(np.full((16, 16), -np.inf, np.float32), 1)
+    q = array(2, 16, 8, 32)
+
+    def attend(q: Any, change: Callable[[Any], Any]) -> Any:
+        scores = change(jnp.einsum("btnh,bsnh->bnts", q, q))
+        return jnp.einsum("bnts,bsnh->btnh", jax.nn.softmax(scores), q)
+
+    for change in (lambda s: jnp.where(mask, s, -1e9), lambda s: s + added):
+        (op,) = (
+            o for o in lower_to_kernels(lower(lambda q, c=change: attend(q, c), (q,)), "compiled").ops
+            if o.kind == "attention"
+        )  # fmt: skip
+        assert op.attrs["causal"]
+
+
+def test_a_mask_that_is_computed_is_not_taken_for_the_scores() -> None:
+    q, mask = array(2, 16, 8, 32), array(2, 1, 16, 16, dtype=jnp.bool_)
+    graph = lower(lambda q, mask: jax.nn.dot_product_attention(q, q, q, mask=mask), (q, mask))
+
+    assert "attention" in kinds(graph)
 
 
 def test_pallas_kernel_counts_what_its_author_says() -> None:

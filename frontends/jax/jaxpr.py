@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend import core
 
 from wattir.dims import Size
@@ -137,8 +139,24 @@ class Walker:
         if shape == ():
             return self.program.free(shape, dtype, _number(value))
         may_be = dtype in FLOATS if "." in held else len(shape) > 1 and dtype in (*FLOATS, "int8", "int4")
-        role = parameter_role(held) if may_be else "constant"
-        return self.program.given(held or (f"{scope}.constant" if scope else "constant"), shape, dtype, role)
+        triangle = _is_triangle(value)
+        role = parameter_role(held) if may_be and not triangle else "constant"
+        given = self.program.given(held or (f"{scope}.constant" if scope else "constant"), shape, dtype, role)
+        return replace(given, triangle=triangle)
+
+
+def _is_triangle(value: Any) -> bool:
+    """Whether the last two axes hold one number up to the diagonal and another one beyond it: a causal mask."""
+    shape: Any = getattr(value, "shape", ())
+    if len(shape) < 2 or shape[-1] < 2 or math.prod(shape) != shape[-1] * shape[-2] or math.prod(shape) > MOST_MASK:
+        return False
+    rows, columns = shape[-2:]
+    mask: Any = np.asarray(value).reshape(rows, columns)
+    past = np.tri(rows, columns, columns - rows, dtype=bool)
+    return bool(mask[0, -1] != mask[-1, 0] and np.array_equal(mask, np.where(past, mask[-1, 0], mask[0, -1])))
+
+
+MOST_MASK = 1 << 24  # elements of a constant that is looked into
 
 
 def _number(value: Any) -> Any:

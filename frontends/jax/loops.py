@@ -14,6 +14,7 @@ from wattir.frontends.jax.jaxpr import CONTROL, Walker, called_program
 from wattir.frontends.jax.node import Value
 from wattir.frontends.jax.program import rough_cost
 from wattir.frontends.jax.sizes import size_of
+from wattir.frontends.jax.stablehlo import call_exported
 from wattir.ir import Op
 
 
@@ -180,4 +181,7 @@ def custom_linear_solve(walker: Walker, eqn: Any, ins: list[Value], scope: str, 
     return walker.closed(jaxprs.solve, given, scope, times)[: len(eqn.outvars)]
 
 
-CONTROL.update({"scan": scan, "while": while_loop, "cond": cond, "custom_linear_solve": custom_linear_solve})
+CONTROL.update({
+    "scan": scan, "while": while_loop, "cond": cond, "custom_linear_solve": custom_linear_solve,
+    "call_exported": call_exported,
+})  # fmt: skip

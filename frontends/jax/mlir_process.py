@@ -5,7 +5,8 @@
 MLIR may abort on damaged bytecode, which then ends this process alone. Only what a lowering needs is printed: of
 constants the number they are full of, or up to `FEW` whole numbers, never their content.
 
-    {"functions": {name: {"args": [[name, type, {attr}]], "body": [op...]}}, "main": name, "avals": [[size...]...]}
+    {"functions": {name: {"args": [[name, type, {attr}]], "body": [op...]}}, "main": name,
+     "avals": [[size...]...], "platforms": [name...]}
     op: [name, [operand...], [result...], [type...], {attr}, [region...], label]
     region: {"args": [id...], "types": [type...], "body": [op...]}
     type: [[size or null, ...], element]
@@ -55,6 +56,7 @@ class Reader:
         mhlo.register_mhlo_dialect(self.context)
         self.context.allow_unregistered_dialects = True
         self.avals: list[list[str]] | None = None
+        self.platforms: list[str] = []
         self.types: dict[Any, Any] = {}
         with self.context, ir.Location.unknown():
             self.module = self._parse(path)
@@ -81,6 +83,7 @@ class Reader:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             exported = export.deserialize(view)  # type: ignore[arg-type]  # any buffer will do
         self.avals = [[str(size) for size in aval.shape] for aval in exported.in_avals]
+        self.platforms = list(exported.platforms)
         return self._bytecode(exported.mlir_module_serialized)
 
     # ---- the program as plain data ---------------------------------------------------------------------------------
@@ -91,7 +94,7 @@ class Reader:
             if op.operation.name == "func.func":
                 functions[op.attributes["sym_name"].value] = self._function(op)
         main = "main" if "main" in functions else next(iter(functions), "")
-        return {"functions": functions, "main": main, "avals": self.avals}
+        return {"functions": functions, "main": main, "avals": self.avals, "platforms": self.platforms}
 
     def _function(self, op: Any) -> dict[str, Any]:
         if not op.regions[0].blocks:

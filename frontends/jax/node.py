@@ -90,15 +90,17 @@ class Node:
         outs: tuple[int, ...] | None = None,
         role: str = "value",
         name: str | None = None,
+        fold: bool = True,
         **attrs: Any,
     ) -> None:
         """Adds the op that makes `outs` (indices; all by default) from `ins` (or all inputs), or folds it.
 
-        What depends on nothing but literals is free, and small arithmetic on parameters is left to its reader.
+        What depends on nothing but literals is free, and (with `fold`) small arithmetic on parameters is left to its
+        reader.
         """
         used = self.ins if ins is None else list(ins)
         indices = range(len(self.outs)) if outs is None else outs
-        if used and all(v.fixed for v in used) and self._folds(kind, used, indices):
+        if fold and used and all(v.fixed for v in used) and self._folds(kind, used, indices):
             return
         made = [self._made(index, role) for index in indices]
         read = used if kind in CONTRACTIONS else [v for v in used if not v.free]

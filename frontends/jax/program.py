@@ -139,10 +139,23 @@ class Program:
             raise SizeError(where + suggestion(label, self._loops))
         for op, count in self._unknown.items():
             self.builder.warn(f"{op} has no mapping ({count} times): its bytes are counted, its work is not known")
-        last = self._kept(tuple(dict.fromkeys([*(value.name for value in outputs), *self.effects])))
+        last = self._kept(tuple(dict.fromkeys([*self._written_out(outputs), *self.effects])))
         inputs = tuple(self.inputs)
         defaults = {**self._limits, **({batch: 1} if batch else {})}
         return self.builder.finish(inputs, last, defaults, batch, self._params(last))
+
+    def _written_out(self, outputs: Iterable[Value]) -> list[str]:
+        """The outputs' tensors; one that is a part or a repetition of another tensor is copied."""
+        views = {name for op in self.builder.ops if op.kind == "view" for name in op.outs}
+        names = []
+        for value in outputs:
+            name, is_part = value.name, value.name in views
+            if not value.fixed and (is_part or value.elements != self.builder.tensors[name].elements):
+                name = self.builder.tensor(f"{name}.output", value.shape, value.dtype)
+                attrs = {"function": "slice" if is_part else "expand"}
+                self.builder.ops.append(Op("copy", (value.name,), (name,), self.unique("output"), "output", attrs))
+            names.append(name)
+        return names
 
     def _kept(self, outputs: tuple[str, ...]) -> tuple[str, ...]:
         """The outputs, and what only a loop's next trip reads."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from wattir.dims import Dim, Size, product
 from wattir.frontends.jax.node import Node, Value, rule
 from wattir.frontends.jax.sizes import size_of
+from wattir.kinds import DTYPE_BYTES
 
 
 @rule(
@@ -58,6 +60,10 @@ def broadcast_in_dim(node: Node) -> None:
     node.same(x, ramp=ramp, data=data)
 
 
+NARROW = frozenset(dtype for dtype, width in DTYPE_BYTES.items() if width <= 1)
+"""What weights may be quantized to: whoever reads these reads their own bytes."""
+
+
 @rule("bitcast_convert_type")
 def bitcast(node: Node) -> None:
     node.same(node.ins[0], dtype=node.outs[0][1], data=None)
@@ -74,7 +80,7 @@ def convert(node: Node) -> None:
         data = x.data if not isinstance(x.data, float) or dtype[:2] in ("fp", "bf") else None
         node.results[0] = replace(node.context.free(x.shape, dtype, data, x.ramp), triangle=x.triangle)
         return
-    node.emit("copy", function="cast")
+    node.emit("copy", fold=x.dtype not in NARROW, function="cast")
     if x.triangle and node.results[0] is not None:
         node.results[0] = replace(node.results[0], triangle=True)
 
@@ -119,18 +125,13 @@ def dim_as_value(node: Node) -> None:
     node.results[0] = node.context.free(shape, dtype, size_of(node.params["dim"]))
 
 
-@rule("slice")
-def static_slice(node: Node) -> None:
+@rule("slice", "dynamic_slice", "real_dynamic_slice")
+def part(node: Node) -> None:
     """XLA reads the part where it is used."""
-    _slice(node, "view")
+    _slice(node, "view", node.ins[:1])
 
 
-@rule("dynamic_slice", "real_dynamic_slice")
-def dynamic_slice(node: Node) -> None:
-    _slice(node, "gather", (node.ins[0],))
-
-
-def _slice(node: Node, kind: str, ins: tuple[Value, ...] | None = None) -> None:
+def _slice(node: Node, kind: str, ins: Sequence[Value]) -> None:
     """A part of a parameter is read in place."""
     x = node.ins[0]
     if x.shape == node.outs[0][0]:

@@ -52,7 +52,7 @@ def _whole(node: Node, name: str) -> dict[str, Any]:
 def scaled_matmul(node: Node) -> None:
     """[b, m, k] by [b, n, k], with a scale for each block of k of either."""
     (batch, m, k), n = node.ins[0].shape, node.ins[1].shape[1]
-    emit_product(node, *node.ins[:2], node.ins[2:], groups=batch, m=m, n=n, k=k)
+    emit_product(node, node.ins[0], node.ins[1], node.ins[2:], groups=batch, m=m, n=n, k=k)
 
 
 def emit_product(node: Node, a: Value, b: Value, more: Iterable[Value] = (), **sizes: Any) -> None:

@@ -19,6 +19,7 @@ from wattir.frontends.jax.light import light_copy
 from wattir.frontends.jax.node import Shape, Value
 from wattir.frontends.jax.program import Program
 from wattir.frontends.jax.roles import input_role, parameter_role, parameters_among
+from wattir.frontends.jax.rules_other import platform_place
 from wattir.frontends.jax.sizes import dim_from_text
 from wattir.frontends.jax.stablehlo_ops import dtype_of
 from wattir.frontends.jax.stablehlo_walk import Interpreter
@@ -37,10 +38,7 @@ def lower_exported(model: Any, inputs: Any, name: str | None, trip_counts: Mappi
     if isinstance(model, (str, os.PathLike)):
         path = os.fspath(model)
         return _lower(read(path), path, name or os.path.splitext(os.path.basename(path))[0], inputs, trip_counts)
-    data = model if isinstance(model, bytes) else model.mlir_module_serialized
-    found = _read_bytes(data)
-    if not isinstance(model, bytes):
-        found["avals"] = [[str(size) for size in aval.shape] for aval in model.in_avals]
+    found = _read_bytes(model) if isinstance(model, bytes) else _read_object(model)
     title = name or str(getattr(model, "fun_name", "program"))
     return _lower(found, title, title, inputs, trip_counts)
 
@@ -77,6 +75,24 @@ def _read_bytes(data: bytes) -> dict[str, Any]:
         return read(file.name)
 
 
+def _read_object(exported: Any) -> dict[str, Any]:
+    found = _read_bytes(exported.mlir_module_serialized)
+    found["avals"] = [[str(size) for size in aval.shape] for aval in exported.in_avals]
+    found["platforms"] = list(exported.platforms)
+    return found
+
+
+def call_exported(walker: Any, eqn: Any, ins: list[Value], scope: str, times: Size) -> list[Value]:
+    """An exported program that a function calls (`Exported.call`), in place of the call."""
+    exported = eqn.params["exported"]
+    found = _read_object(exported)
+    main = found["functions"][found["main"]]
+    args = [ins[place] for place in exported.module_kept_var_idx]
+    own = [walker.program.free((), "int32", platform_place([[name] for name in exported.platforms]))]
+    args = own * (len(main["args"]) - len(args)) + args
+    return Interpreter(walker.program, found["functions"]).function(main, args, scope, times)
+
+
 def _lower(found: dict[str, Any], path: str, name: str, inputs: Any, trip_counts: Mapping[str, Size]) -> Graph:
     functions = found["functions"]
     if found["main"] not in functions or not functions[found["main"]]["args"] + functions[found["main"]]["body"]:
@@ -100,7 +116,8 @@ def _run(program: Program, interpreter: Interpreter, found: dict[str, Any], give
         outer = places[place] if places else place
         constant = attrs.get("jax.global_constant")
         if constant is not None:
-            data = 0 if constant == "_platform_index" else symbol(constant)
+            is_platform = constant == "_platform_index"
+            data = platform_place([[name] for name in found["platforms"]]) if is_platform else symbol(constant)
             args.append(program.free((), dtype_of(element), data))
             continue
         title = argument_name(label) or f"arg{outer}"

@@ -25,7 +25,7 @@ from wattir.passes.linear import join_bias, split_conv_bias
 from wattir.passes.narrow import narrow_activations
 from wattir.passes.norms import recognise_norms
 from wattir.passes.orient import orient_products
-from wattir.passes.quantized import narrow_contractions
+from wattir.passes.quantized import narrow_contractions, widen_in_products
 from wattir.passes.rotary import recognise_rotary
 from wattir.passes.softmax import recognise_softmax
 
@@ -42,6 +42,7 @@ FUSED: tuple[Pass, ...] = (
     join_parts,
     orient_products,
     recognise_attention,
+    widen_in_products,
     drop_dead,
     append_in_place,
     fold_batch_norm,
@@ -55,7 +56,8 @@ RUNTIMES: dict[str, tuple[Pass, ...]] = {
     "tensorrt": (*FUSED, narrow_activations),
 }
 """eager: one kernel per framework op; biases as PyTorch adds them. compiled: parts read in place, attention fused,
-caches written in place, batch norms folded into convolutions, pointwise ops and reductions fused into neighbours.
+weights widened within products, caches written in place, batch norms folded into convolutions, pointwise ops and
+reductions fused into neighbours.
 tensorrt: that, and an int8 network's activations in int8 throughout; with kernels of its own (`wattir.runtime`)."""
 BOUNDS = ("eager", "compiled")
 """The least and the most that a framework fuses."""

@@ -10,6 +10,7 @@ from wattir.ir import Graph, Op
 from wattir.passes.rewrite import only_reader, with_ops
 
 _BETWEEN = ("pointwise", "copy", "quantize")  # scale, mask, cast: what may stand between the products and the softmax
+MAX_BETWEEN = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +46,24 @@ def _match(graph: Graph, softmax: Op) -> _Match | None:
     return _Match(scores, softmax, mix, (*before, *after))
 
 
-def _walk_up(graph: Graph, softmax: Op) -> tuple[list[Op], Op | None]:
+def _walk_up(graph: Graph, op: Op, most: int = MAX_BETWEEN) -> tuple[list[Op], Op | None]:
     """From the softmax to the product that makes its scores; the ops on the way, each read by the next alone."""
-    passed: list[Op] = []
-    op, name = softmax, softmax.ins[0]
-    while True:
-        made = _main_producer(graph, op, name)
-        if made is None or only_reader(graph, made.outs[0]) is not op:
-            return [], None
+    for made in _makers(graph, op) if most else ():
+        if only_reader(graph, made.outs[0]) is not op:
+            continue
         if made.kind == "matmul":
-            return passed, made
-        if made.kind not in _BETWEEN:
-            return [], None
-        passed.append(made)
-        op, name = made, made.ins[0]
+            return [], made
+        passed, scores = _walk_up(graph, made, most - 1) if made.kind in _BETWEEN else ([], None)
+        if scores is not None:
+            return [made, *passed], scores
+    return [], None
 
 
-def _main_producer(graph: Graph, op: Op, first: str) -> Op | None:
-    """The producer of the input that carries the scores: for a mask or a `where` it need not be the first."""
-    names = (first,) if op.kind == "softmax" else op.ins
+def _makers(graph: Graph, op: Op) -> list[Op]:
+    """The producers of what may carry the scores: for a mask or a `where` it need not be the first input."""
+    names = op.ins[:1] if op.kind == "softmax" else op.ins
     elements = graph.tensors[op.outs[0]].elements
-    makers = [graph.producers[n] for n in names if n in graph.producers and graph.tensors[n].elements == elements]
-    products = [m for m in makers if m.kind == "matmul" or (m.kind in _BETWEEN and m.ins)]
-    return products[0] if products else None
+    return [graph.producers[n] for n in names if n in graph.producers and graph.tensors[n].elements == elements]
 
 
 def _walk_down(graph: Graph, softmax: Op) -> tuple[list[Op], Op | None]:
