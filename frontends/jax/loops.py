@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from jax.extend import core
 
 from wattir.dims import Size
+from wattir.frontends.jax.branches import one_branch
 from wattir.frontends.jax.carry import Loop, counted, varying
 from wattir.frontends.jax.jaxpr import CONTROL, Walker, called_program
 from wattir.frontends.jax.node import Value
-from wattir.frontends.jax.program import rough_cost
 from wattir.frontends.jax.sizes import size_of
 from wattir.frontends.jax.stablehlo import call_exported
 from wattir.ir import Op
@@ -152,25 +153,8 @@ def _whole(value: Any) -> int | None:
 
 def cond(walker: Walker, eqn: Any, ins: list[Value], scope: str, times: Size) -> list[Value]:
     """The branch that is known to run, else the dearest."""
-    branches, args = eqn.params["branches"], ins[1:]
-    picked = ins[0].data
-    if isinstance(picked, (int, bool)):
-        return walker.closed(branches[min(max(int(picked), 0), len(branches) - 1)], args, scope, times)
-    ops = walker.builder.ops
-    start, tried = len(ops), []
-    for branch in branches:
-        results = walker.closed(branch, args, scope, times)
-        tried.append((results, ops[start:]))
-        del ops[start:]
-    costs = [rough_cost(made, walker.builder.tensors) for _, made in tried]
-    dearest = costs.index(max(costs))
-    label = walker.unique(f"{scope}.cond" if scope else "cond")
-    if len(branches) > 1:
-        why = "which branch runs depends on data"
-        walker.builder.warn(f"{label}: {why}; the dearest, number {dearest} of {len(branches)}, is costed")
-    results, made = tried[dearest]
-    ops += made
-    return [replace(v, data=None) for v in results]
+    runs = [partial(walker.closed, branch, ins[1:], scope, times) for branch in eqn.params["branches"]]
+    return one_branch(walker.program, ins[0].data, runs, scope)
 
 
 def custom_linear_solve(walker: Walker, eqn: Any, ins: list[Value], scope: str, times: Size) -> list[Value]:

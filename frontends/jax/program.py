@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
-from wattir.dims import Size, product, symbol
+from wattir.dims import Size, symbol
 from wattir.errors import SizeError, suggestion
 from wattir.frontends.jax.node import Node, Shape, Value
+from wattir.frontends.rules import load_rules
 from wattir.ir import Graph, GraphBuilder, Op, Tensor
-from wattir.kinds import DTYPE_BYTES
-
-TYPICAL = 64
-"""What a free size counts as where two branches of a `cond` are compared."""
 
 
 class Program:
@@ -28,7 +22,7 @@ class Program:
     """
 
     def __init__(self, name: str, trip_counts: Mapping[str, Size] | None = None) -> None:
-        load_rules()
+        load_rules("wattir.frontends.jax")
         self.builder = GraphBuilder(name)
         self.roots: dict[str, tuple[str, ...]] = {}
         self.axes: dict[str, Size] = {}
@@ -201,39 +195,3 @@ def live_ops(ops: Sequence[Op], outputs: Iterable[str], tensors: Mapping[str, Te
             live[place] = True
             wanted.update(op.ins)
     return live
-
-
-def rough_cost(ops: Iterable[Op], tensors: Mapping[str, Tensor]) -> float:
-    """FLOP of contractions plus bytes, with every free size at `TYPICAL`."""
-    return sum((2 * _macs(op) + _bytes(op, tensors)) * typical(op.times) for op in ops)
-
-
-def typical(size: Any) -> float:
-    """A size with all its names at `TYPICAL`."""
-    from wattir.dims import evaluate, names
-
-    return float(evaluate(size, dict.fromkeys(names(size), TYPICAL)))
-
-
-def _macs(op: Op) -> float:
-    a = op.attrs
-    if op.kind == "matmul":
-        return typical(a["groups"]) * typical(a["m"]) * typical(a["n"]) * typical(a["k"])
-    if op.kind == "conv":
-        points = a["in_spatial"] if a.get("transposed") else a["out_spatial"]
-        sizes = (a["batch"], *points, a["c_in"], a["c_out"], *a["kernel"])
-        return typical(product(sizes)) / typical(a["groups"])
-    return 0.0
-
-
-def _bytes(op: Op, tensors: Mapping[str, Tensor]) -> float:
-    return sum(typical(tensors[name].elements) * DTYPE_BYTES[tensors[name].dtype] for name in (*op.ins, *op.outs))
-
-
-@cache
-def load_rules() -> None:
-    """Imports every `rules_*` module of this package, which registers its rules."""
-    package = importlib.import_module("wattir.frontends.jax")
-    for module in pkgutil.iter_modules(package.__path__):
-        if module.name.startswith("rules_"):
-            importlib.import_module(f"{package.__name__}.{module.name}")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from wattir.dims import Size
 from wattir.errors import UnsupportedError, WattirError
+from wattir.frontends.jax.branches import one_branch
 from wattir.frontends.jax.carry import Loop, counted, varying
 from wattir.frontends.jax.node import RULES, Node, Shape, Value, unknown
-from wattir.frontends.jax.program import Program, rough_cost
+from wattir.frontends.jax.program import Program
 from wattir.frontends.jax.stablehlo_ops import composes, dtype_of, translate
 from wattir.frontends.jax.stablehlo_shapes import infer
 
@@ -217,25 +219,11 @@ def _as_loop(test: dict[str, Any], body: dict[str, Any], first: list[Value], env
 
 def _case(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> list[Value]:
     """The branch that is known to run, else the dearest."""
-    regions, which = op[5], env[op[1][0]].data
-    if isinstance(which, (int, bool)):
-        place = int(which) if op[0].endswith(".case") else int(not which)
-        return walk.region(regions[min(max(place, 0), len(regions) - 1)], [], env, scope, times)
-    ops, tried = walk.builder.ops, []
-    start = len(ops)
-    for region in regions:
-        results = walk.region(region, [], env, scope, times)
-        tried.append((results, ops[start:]))
-        del ops[start:]
-    costs = [rough_cost(made, walk.builder.tensors) for _, made in tried]
-    dearest = costs.index(max(costs))
-    label = walk.unique(f"{scope}.cond" if scope else "cond")
-    if len(regions) > 1:
-        why = "which branch runs depends on data"
-        walk.builder.warn(f"{label}: {why}; the dearest, number {dearest} of {len(regions)}, is costed")
-    results, made = tried[dearest]
-    ops += made
-    return [replace(value, data=None) for value in results]
+    which = env[op[1][0]].data
+    if op[0].endswith(".if") and isinstance(which, (int, bool)):
+        which = not which
+    runs = [partial(walk.region, region, [], env, scope, times) for region in op[5]]
+    return one_branch(walk.program, which, runs, scope)
 
 
 def _tuple(walk: Interpreter, op: Op, env: Env, *_: Any) -> list[Value]:

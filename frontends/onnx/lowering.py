@@ -6,11 +6,9 @@ folds small known contents, follows which weights reach which op, and refuses si
 
 from __future__ import annotations
 
-import importlib
 import os
-import pkgutil
 from collections.abc import Mapping, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import onnx
@@ -26,6 +24,7 @@ from wattir.frontends.onnx.node import Node, Value
 from wattir.frontends.onnx.reader import Loaded, load_bytes, read
 from wattir.frontends.onnx.triangles import Triangles
 from wattir.frontends.onnx.values import content, role_of
+from wattir.frontends.rules import load_rules
 from wattir.ir import Graph, GraphBuilder
 
 MAX_DIM = 1 << 40
@@ -41,7 +40,7 @@ def lower_model(
     trip_counts: Mapping[str, Size | str] | None = None,
 ) -> tuple[Graph, dict[str, Value | None]]:
     """The graph, and what each name of the file's main graph became."""
-    load_rules()
+    load_rules("wattir.frontends.onnx")
     loaded = _load(source)
     lowering = Lowering(loaded, name or _title(loaded), trip_counts or {})
     frame = Frame(lowering, opsets_of(loaded.model.opset_import), hints=loaded.model.graph)
@@ -77,15 +76,6 @@ def _serialized(model: onnx.ModelProto) -> bytes:
 def _title(loaded: Loaded) -> str:
     stem = os.path.splitext(os.path.basename(loaded.path))[0]
     return stem or loaded.model.graph.name or "model"
-
-
-@cache
-def load_rules() -> None:
-    """Imports every `rules_*` module of this package, which registers its rules."""
-    package = importlib.import_module("wattir.frontends.onnx")
-    for module in pkgutil.iter_modules(package.__path__):
-        if module.name.startswith("rules_"):
-            importlib.import_module(f"{package.__name__}.{module.name}")
 
 
 class Lowering:

@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import onnx
 
-from wattir.dims import Size, bounds, evaluate, maximum, product, symbol
+from wattir.dims import Size, bounds, maximum, symbol
 from wattir.errors import UnsupportedError
 from wattir.frontends.onnx.broadcast import axis_of
 from wattir.frontends.onnx.loops import Body, body_of, leave, run_body
 from wattir.frontends.onnx.node import Node, Value, rule
-from wattir.ir import Op, Tensor
+from wattir.frontends.rough_cost import rough_cost
 
 ENDLESS = (1 << 31) - 1  # exporters write a `while` as a `for` with this many trips or more
-TYPICAL = 128  # what free dims are taken as where two branches are compared
 Branch = tuple[list[Value], tuple[list[Any], ...], float]
-
-
-class _Typical(Mapping[str, int]):
-    """Every free dim at its typical size."""
-
-    def __getitem__(self, name: str) -> int:
-        return TYPICAL
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
 
 
 # ---- If -----------------------------------------------------------------------------------------------------------
@@ -80,40 +62,8 @@ def _tried(node: Node, graph: onnx.GraphProto) -> Branch:
     except UnsupportedError:
         lowering.cut(marks)
         raise
-    cost = sum(rough_cost(op, lowering.builder.tensors) for op in lowering.builder.ops[marks[0] :])
+    cost = rough_cost(lowering.builder.ops[marks[0] :], lowering.builder.tensors)
     return values, lowering.cut(marks), cost
-
-
-def rough_cost(op: Op, tensors: Mapping[str, Tensor]) -> float:
-    """FLOP of contractions plus bytes of all ops, with every free dim at its typical size."""
-    if op.kind == "view":
-        return 0.0
-    try:
-        return _typical_cost(op, tensors)
-    except ArithmeticError:  # a formula that divides by zero at the typical size
-        return 0.0
-
-
-def _typical_cost(op: Op, tensors: Mapping[str, Tensor]) -> float:
-    moved = sum(float(evaluate(tensors[name].bytes, _Typical())) for name in (*op.ins, *op.outs))
-    return float(evaluate(op.times, _Typical())) * (moved + float(evaluate(_flop(op), _Typical())))
-
-
-def _flop(op: Op) -> Size:
-    found: Size = 0
-    a = op.attrs
-    if op.kind == "matmul":
-        found = 2 * product((a["groups"], a["m"], a["n"], a["k"]))
-    if op.kind == "conv":
-        sides = a["in_spatial"] if a.get("transposed") else a["out_spatial"]
-        found = 2 * product((a["batch"], *sides, *a["kernel"], a["c_out"], a["c_in"])) // a["groups"]
-    if op.kind == "attention":
-        found = 2 * product((a["batch"], a["heads"], a["q"], a["kv"], a["d"] + a["dv"]))
-    if op.kind == "recurrent":
-        gates = {"lstm": 4, "gru": 3}.get(a["function"], 1)
-        steps = product((a["steps"], a["batch"], a["directions"]))
-        found = 2 * gates * steps * a["hidden"] * (a["input"] + a["hidden"])
-    return found
 
 
 # ---- Loop ---------------------------------------------------------------------------------------------------------

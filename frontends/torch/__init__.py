@@ -27,8 +27,8 @@ def lower(model: Any, inputs: Any = None) -> Graph:
 def register(target: str, rule: Any) -> None:
     """Says what a custom operator costs: `target` is ``namespace.operator``, `rule` a function of a
     `wattir.frontends.torch.node.Node` that emits ops (see there). ValueError where there is one."""
-    from wattir.frontends.torch.lowering import load_rules
+    from wattir.frontends.rules import load_rules
     from wattir.frontends.torch.node import add_rule
 
-    load_rules()
+    load_rules("wattir.frontends.torch")
     add_rule(target, rule)

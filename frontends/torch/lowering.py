@@ -6,15 +6,13 @@ reads it later, under any name, reads the new one.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 
 from wattir.dim_text import parse
 from wattir.dims import Size, evaluate, names, product
 from wattir.errors import ModelFileError
+from wattir.frontends.rules import load_rules
 from wattir.frontends.torch.caches import mark_states
 from wattir.frontends.torch.node import RULES, Node, Storage, Value, bodies, flat
 from wattir.frontends.torch.program import Call, Program, TensorRef
@@ -31,19 +29,10 @@ _SILENT = ("_assert", "sym_constrain", "assert", "_functional_assert", "_functio
 def lower_program(program: Program, trip_counts: Mapping[str, Size | str] | None = None) -> Graph:
     """A network as layers; `trip_counts` says how often its loops run, by their names. Raises UnsupportedError,
     ModelFileError or SizeError."""
-    load_rules()
+    load_rules("wattir.frontends.torch")
     lowering = Lowering(program, trip_counts or {})
     lowering.run(program, 1)
     return lowering.finish()
-
-
-@cache
-def load_rules() -> None:
-    """Imports every `rules_*` module of this package, which registers its rules."""
-    package = importlib.import_module("wattir.frontends.torch")
-    for module in pkgutil.iter_modules(package.__path__):
-        if module.name.startswith("rules_"):
-            importlib.import_module(f"{package.__name__}.{module.name}")
 
 
 def operator(target: str) -> tuple[str, bool]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from wattir.dims import Size, evaluate, names, product
+from wattir.dims import Size
 from wattir.errors import SizeError
+from wattir.frontends.rough_cost import Typical, rough_cost
 from wattir.frontends.torch.node import Node, Value, bodies, rule
 from wattir.frontends.torch.program import Call, Program, TensorRef
 from wattir.frontends.torch.rules_attention import attend
-from wattir.ir import Op
 
 WRAPS = (
     "wrap", "wrap_activation_checkpoint", "tag_activation_checkpoint", "wrap_with_set_grad_enabled",
@@ -73,27 +73,12 @@ def _trial(node: Node, branch: Program, given: list[Value | None]) -> float:
     before, tensors, warnings = len(builder.ops), set(builder.tensors), list(builder.warnings)
     node.lowering.inline(branch, given, 1)
     added = builder.ops[before:]
-    cost = sum(_cost(node, op) for op in added)
+    cost = rough_cost(added, builder.tensors, Typical(node.lowering.program.sizes))
     del builder.ops[before:]
     for name in builder.tensors.keys() - tensors:
         del builder.tensors[name]
     builder.warnings[:] = warnings
     return cost
-
-
-def _cost(node: Node, op: Op) -> float:
-    """Multiply-adds and elements moved: enough to tell branches apart."""
-    a = op.attrs
-    work: Size = sum((node.builder.tensors[name].elements for name in (*op.ins, *op.outs)), start=0)
-    if op.kind == "matmul":
-        work = work + a["groups"] * a["m"] * a["n"] * a["k"]
-    elif op.kind == "conv":
-        points = a["batch"] * product(a["out_spatial"])
-        work = work + points * product(a["kernel"]) * a["c_in"] * a["c_out"] // a["groups"]
-    elif op.kind == "attention":
-        work = work + a["batch"] * a["heads"] * a["q"] * a["kv"] * (a["d"] + a["dv"])
-    sizes = {name: node.lowering.program.sizes.get(name) or 8 for name in names(work) | names(op.times)}
-    return float(evaluate(work, sizes) * evaluate(op.times, sizes))
 
 
 # ---- loops ----------------------------------------------------------------------------------------------------------
