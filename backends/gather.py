@@ -178,40 +178,64 @@ def _add(sums: Any, waits: Any, rows: Any, host_s: Any, place: Any) -> None:
             waits[lane] += host_s[place[lane]]
 
 
-@njit(error_model="numpy")
+@njit
 def _finish(sums: Any, waits: Any, constants: Any, out: Any, start: int, width: int) -> int:
     """From the sums of a block to its answers; returns how many are refused."""
+    columns = np.empty((WIDTH, LANES))
+    for i in range(WIDTH):
+        for lane in range(width):
+            columns[i, lane] = sums[lane, i]
+    end = start + width
+    joules = out[0, start:end]
+    _totals(
+        columns[0], columns[1], columns[2], columns[3], waits, constants, joules, out[1, start:end], out[3, start:end]
+    )
     refused = 0
-    static_w, network_width, more_width = constants[0], constants[1], constants[2]
     for lane in range(width):
-        found = totals(
-            sums[lane, 0], sums[lane, 1], sums[lane, 2], sums[lane, 3], waits[lane], static_w, network_width, more_width
-        )
-        refused += found[0] != found[0]
-        out[0, start + lane], out[1, start + lane], out[3, start + lane] = found
+        refused += joules[lane] != joules[lane]
     return refused
+
+
+@njit(error_model="numpy")
+def _totals(
+    energy: Any,
+    time: Any,
+    spread: Any,
+    widened: Any,
+    waits: Any,
+    constants: Any,
+    joules: Any,
+    widths: Any,
+    seconds: Any,
+) -> None:
+    """`totals` over a block: columns apart, so that it is compiled to vectors."""
+    static_w, network_width, more_width = constants[0], constants[1], constants[2]
+    for lane in range(joules.shape[0]):
+        joules[lane], widths[lane], seconds[lane] = totals(
+            energy[lane], time[lane], spread[lane], widened[lane], waits[lane], static_w, network_width, more_width
+        )
 
 
 @njit
 def _known(index: Any, counts: Any, start: int, wrong: Any) -> bool:
     """Whether all indices of a block are below the counts of their columns; `wrong` becomes where one is not."""
-    bad = 0
+    known = True
     for column in range(counts.shape[0]):
-        bad |= _beyond(index[column, start : start + wrong.shape[0]], counts[column])
-    if bad:
+        known &= _within(index[column, start : start + wrong.shape[0]], counts[column])
+    if not known:
         wrong[:] = False
         for column in range(counts.shape[0]):
             for lane in range(wrong.shape[0]):
                 wrong[lane] |= index[column, start + lane] >= counts[column] or index[column, start + lane] < 0
-    return bad == 0
+    return known
 
 
 @njit
-def _beyond(column: Any, count: int) -> int:
-    bad = 0
+def _within(column: Any, count: int) -> bool:
+    least = most = column[0]
     for lane in range(column.shape[0]):
-        bad |= column[lane] >= count or column[lane] < 0
-    return bad
+        least, most = min(least, column[lane]), max(most, column[lane])
+    return bool(least >= 0 and most < count)
 
 
 gather_indices, gather_sizes = _make_gathers(source_stamp())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wattir.codes import TABLE_SHARE, Array, Codes, out_of_range
-from wattir.costmodel import WAITING, Answer, CostModel, LayerAnswers
+from wattir.costmodel import WAITING, Answer, CostModel, LayerAnswers, is_many
 from wattir.errors import SizeError
 from wattir.graph_check import MAX_DIM
 from wattir.interval import WAITING_WIDTH
@@ -60,9 +60,8 @@ def _waiting(model: CostModel, whole: Answers, layers: Sequence[Answers]) -> Ans
 
 def encoded(model: CostModel, sizes: Mapping[str, Any]) -> Codes:
     """The sizes as codes, of which the values of the first candidates are known."""
-    scalars = model.bind({name: _first(name, value) for name, value in sizes.items()})
-    arrays = {name: _whole(name, np.asarray(value)) for name, value in sizes.items() if np.ndim(value)}
-    codes = Codes(arrays, scalars)
+    arrays = {name: _whole(name, value) for name, value in sizes.items() if is_many(value)}
+    codes = Codes(arrays, model.bind({**sizes, **{name: array.flat[0].item() for name, array in arrays.items()}}))
     codes.learn([(0, min(codes.count, LEAST))])
     return codes
 
@@ -125,21 +124,31 @@ def _say_why(model: CostModel, energy_j: Array, codes: Codes) -> None:
     raise SizeError(f"candidate [{where}]: a formula passes 2^53 at {alone}; give smaller sizes")
 
 
-def _first(name: str, value: Any) -> Any:
-    array = np.asarray(value)
-    if array.size == 0:
+def _whole(name: str, value: Any) -> Array:
+    """An array of sizes as whole numbers; the range of integers is checked where they are encoded."""
+    try:
+        array = np.asarray(value)
+        array = np.asarray(value, object) if array.dtype.kind in "US" else array  # among texts, numbers stay numbers
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition(". ")[0]
+        raise SizeError(f"size {name} is no array of numbers ({reason}); expected whole numbers") from None
+    if not array.size:
         raise SizeError(f"size {name} is an empty array; expected at least one value")
-    return array.flat[0].item()
-
-
-def _whole(name: str, array: Array) -> Array:
-    """An array of sizes as whole numbers; the range of what was no float is checked where it is encoded."""
-    if array.dtype.kind not in "iuf":
-        raise SizeError(f"size {name} has dtype {array.dtype}; expected whole numbers")
-    if array.dtype.kind != "f" and array.dtype != np.uint64:
+    if np.ma.is_masked(value):
+        raise out_of_range(name, np.ma.filled(value.astype(object), "masked"), np.ma.getmaskarray(value))
+    if array.dtype.kind in "iu" and array.dtype != np.uint64 and 0 <= array.flat[0] <= MAX_DIM:
         return array
-    with np.errstate(invalid="ignore"):
-        wrong = ~((array >= 0) & (array <= MAX_DIM) & (array == np.floor(array)))
+    wrong = _not_whole(array)
     if wrong.any():
         raise out_of_range(name, array, wrong)
     return array.astype(np.int64)
+
+
+def _not_whole(array: Array) -> Array:
+    """Where an array of any type holds something that is no whole number from 0 to 2^40."""
+    if array.dtype.kind not in "fiu":
+        no_size = np.vectorize(lambda item: type(item) is not int or not 0 <= item <= MAX_DIM, otypes=[bool])
+        return np.asarray(no_size(array))
+    wide = array.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(~((wide >= 0) & (wide <= MAX_DIM) & (wide == np.floor(wide))))

@@ -122,5 +122,5 @@ def _step(column: Array) -> int:
 def out_of_range(name: str, array: Array, wrong: Array) -> SizeError:
     """The error that names the first of the sizes that are wrong."""
     at = np.unravel_index(int(np.flatnonzero(wrong)[0]), wrong.shape)
-    where = ", ".join(str(int(axis)) for axis in at)
-    return SizeError(f"size {name}[{where}] = {array[at]}; expected a whole number from 0 to {MAX_DIM}")
+    where = f"[{', '.join(str(int(axis)) for axis in at)}]" if at else ""
+    return SizeError(f"size {name}{where} = {array[at]}; expected a whole number from 0 to {MAX_DIM}")

@@ -83,7 +83,7 @@ class CostModel:
 
         SizeError names a size that is missing, unknown, not whole, negative or past 2^40.
         """
-        if any(hasattr(value, "__array__") or isinstance(value, (list, tuple)) for value in sizes.values()):
+        if any(is_many(value) for value in sizes.values()):
             from wattir.batch import evaluate_arrays
 
             return evaluate_arrays(self, sizes)
@@ -218,6 +218,11 @@ class CostModel:
     def host_op_s(self) -> float:
         """Seconds the host needs for one op: zero where a compiled program launches itself."""
         return self.device.coefficients.host_op_s if self.runtime == "eager" else 0.0
+
+
+def is_many(value: Any) -> bool:
+    """Whether a size is an array, or what becomes one."""
+    return hasattr(value, "__array__") or isinstance(value, (list, tuple, range))
 
 
 def check_size(name: str, value: Any) -> None:
