@@ -91,6 +91,15 @@ def test_a_node_is_its_sockets_and_its_slots():
         built_node("blade", 1, 1)
 
 
+@pytest.mark.parametrize("name", ["jetson_agx_orin", "jetson_xavier_nx", "cloud_ai_100_pcie", "cloud_ai_100_dm2e"])
+def test_boards_and_cards_of_mlperf_answer_for_themselves(name):
+    device = load_device(name)
+    assert device.measured and under(device, "tensorrt") is device
+    low, high = (wattir.compile("resnet50", device=name, runtime="tensorrt", dtype="int8")(batch=n) for n in (1, 64))
+    assert low.energy_j < high.energy_j < 64 * low.energy_j  # a batch shares the idle power
+    assert high.energy_j / high.time_s <= device.power_w * 1.0001
+
+
 # ---- rows ---------------------------------------------------------------------------------------------------------
 
 
@@ -107,10 +116,10 @@ def made_up(**changes):
 
 def judged(table, tmp_path):
     pytest.importorskip("scipy")
-    from wattir.backends.fit.plan_mlperf import gpu_runs, mlperf_table
+    from wattir.backends.fit.plan_mlperf import mlperf_table, pooled
 
     table.to_csv(tmp_path / "data.csv")
-    return gpu_runs(mlperf_table(str(tmp_path)))
+    return pooled(mlperf_table(str(tmp_path)))
 
 
 @pytest.mark.parametrize("scenario", ["Offline", "SingleStream"])
@@ -119,7 +128,7 @@ def test_a_run_is_a_batch_on_one_board_and_its_share_of_the_node(tmp_path, scena
     from wattir.backends.fit.plan_mlperf import shipped
 
     runs, rest = judged(made_up(scenario=scenario), tmp_path)
-    found = predict(shipped("tensorrt"), runs)
+    found = predict(shipped(), runs)
     batch, busy = (2048, 2) if scenario == "Offline" else (1, 1)
     answer = wattir.compile("resnet50", device="a30", runtime="tensorrt", dtype="int8")(batch=batch)
     assert not len(rest) and runs.rows.time_s[0] == pytest.approx(batch * busy / 20000.0)
@@ -155,13 +164,16 @@ def test_nodes_in_data_centres_are_predicted():
     import numpy as np
 
     from wattir.backends.fit.fit_mlperf import predict
-    from wattir.backends.fit.plan_mlperf import gpu_runs, mlperf_table, shipped
+    from wattir.backends.fit.plan_mlperf import CLOUD_AI, mlperf_table, pooled, shipped
 
     table = mlperf_table(str(DATA))
-    runs, rest = gpu_runs(table)
+    runs, rest = pooled(table)
     assert runs.rows.samples + len(rest) == len(table)
     central = runs.take(runs.central)
-    errors = np.abs(predict(shipped("tensorrt"), central).energy_j / central.rows.energy_j - 1.0)
+    errors = np.abs(predict(shipped(), central).energy_j / central.rows.energy_j - 1.0)
     assert np.median(errors) < 0.15
+    cards = pooled(table, CLOUD_AI)[0]
+    cards = cards.take(cards.central)
+    assert np.median(np.abs(predict(shipped(), cards).energy_j / cards.rows.energy_j - 1.0)) < 0.15
     (record,) = load_runtime("tensorrt").fits
     assert record["data_centre_energy_median_ape"] < 0.20 and record["gpu_left_out_energy_median_ape"] < 0.20

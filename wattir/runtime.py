@@ -18,7 +18,7 @@ from wattir.errors import DeviceError
 from wattir.lending import scaled
 
 OWN_KERNELS = ("tensorrt",)
-"""Runtimes with a file. On boards, whose own files were fitted under them, they only say what is fused."""
+"""Runtimes with a file. On boards and NPUs, whose own files were fitted so, they only say what is fused."""
 MAKERS = ("NVIDIA",)
 UNSEEN_WIDTH = 0.2
 """What the half-width of the interval grows by, in log space, on machines that the fit has not seen: the 90 % quantile
@@ -27,7 +27,7 @@ of its error on GPUs left out whole (all systems with one) is that much above th
 
 def under(device: Device, runtime: str) -> Device:
     """The machine as it runs under a runtime; DeviceError where it cannot."""
-    if runtime not in OWN_KERNELS or device.kind == "board":
+    if runtime not in OWN_KERNELS or device.kind in ("board", "npu"):
         return device
     if not suits(device):
         raise DeviceError(f"{device.id}: --runtime {runtime} was asked for; expected a GPU of {' or '.join(MAKERS)}")

@@ -29,27 +29,32 @@ from .tables import read_table
 @dataclass(frozen=True)
 class Task:
     """A benchmark: its built-in model, how much of the model's batch a sample is, and the model's batches in the
-    scenarios of a data centre, as in the submitters' published configurations (mlcommons/inference_results)."""
+    scenarios of a data centre, as in the submitters' published configurations (mlcommons/inference_results).
+    `on_chip`: the batch of both, on all cores of a chip that keeps activations in its own memory."""
 
     model: str
     offline: int
     server: int
     per_sample: float = 1.0
+    on_chip: int = 0
     sizes: Mapping[str, int] = field(default_factory=dict)
 
-    def batch(self, scenario: str) -> int:
+    def batch(self, scenario: str, accelerator: str) -> int:
         """Of the model, in a scenario; a query of MultiStream is 8 samples."""
         known = {"Offline": self.offline, "Server": self.server, "MultiStream": round(8 * self.per_sample)}
+        if self.on_chip and ON_CHIP in accelerator:
+            known |= dict.fromkeys(DATACENTER, self.on_chip)
         return known.get(scenario, max(min(round(self.per_sample), MOST_WINDOWS), 1))
 
 
 MOST_WINDOWS = 300
+ON_CHIP = "Cloud AI 100"
 TASKS = {
-    "resnet50": Task("resnet50", 2048, 64),
-    "ssd-resnet34": Task("ssd_resnet34", 64, 8),
-    "ssd-mobilenet": Task("ssd_mobilenet", 1024, 64),
+    "resnet50": Task("resnet50", 2048, 64, on_chip=128),
+    "ssd-resnet34": Task("ssd_resnet34", 64, 8, on_chip=16),
+    "ssd-mobilenet": Task("ssd_mobilenet", 1024, 64, on_chip=128),
     "retinanet": Task("retinanet_resnext50", 16, 8),
-    "bert": Task("bert_large", 1024, 48, sizes={"seq": 180}),
+    "bert": Task("bert_large", 1024, 48, on_chip=16, sizes={"seq": 180}),
     "rnnt": Task("rnnt", 2048, 2048, 1.06),
     "dlrm": Task("dlrm", 262_100, 262_100, 270),
     "3d-unet": Task("unet3d_brats", 2, 2),
@@ -107,7 +112,8 @@ def mlperf_table(folder: str) -> Any:
 def runs_of(table: Any, device: Array) -> Runs:
     """The rows of a table (as of `mlperf_table`) of known tasks, on the devices of these ids."""
     tasks = [TASKS[name] for name in table.task]
-    batch = np.array([task.batch(scenario) for task, scenario in zip(tasks, table.scenario, strict=True)])
+    asked = zip(tasks, table.scenario, table.accelerator.astype(str), strict=True)
+    batch = np.array([task.batch(scenario, accelerator) for task, scenario, accelerator in asked])
     samples = batch / np.array([task.per_sample for task in tasks])
     count = np.maximum(table.accelerators_per_node.to_numpy(float), 1.0)
     busy = np.where(table.scenario.isin(DATACENTER), count, 1.0)
@@ -130,6 +136,23 @@ def runs_of(table: Any, device: Array) -> Runs:
     )  # fmt: skip
 
 
+def board_rows(folder: str, accelerator: str) -> Rows:
+    """Runs of small systems around one accelerator, as rows of a device that is the whole system at the wall."""
+    table = mlperf_table(folder)
+    found = table[of_kit(table, accelerator)]
+    rows = runs_of(found, np.full(len(found), "")).rows
+    return replace(rows, group=found.task.to_numpy(str), label=rows.label)
+
+
+def of_kit(table: Any, accelerator: str) -> Any:
+    """Which rows of a table `board_rows` reads."""
+    whole = table.accelerator.eq(accelerator) & table.division.eq("closed") & table.accelerators_per_node.eq(1)
+    return whole & table.task.ne("") & table.math.isin(MATHS)
+
+
+MATHS = ("int8", "fp16")
+
+
 @lru_cache
 def _works(model: str, math: str, sizes: tuple[tuple[str, int], ...]) -> tuple[Work, ...]:
     return tuple(at_sizes(work, dict(sizes)) for work in _kernels(model, math))
@@ -149,5 +172,7 @@ def _limit_w(notes: str, system: str, device: str) -> float:
 
 
 def _form(row: Any) -> str:
-    """Servers of SXM boards move far more air than those of PCIe cards; workstations do not."""
+    """Servers of SXM boards move far more air than those of PCIe cards, these more than of half-length ones."""
+    if "HHHL" in str(row.accelerator):
+        return "hhhl"
     return "sxm" if "SXM" in str(row.accelerator) and "Station" not in str(row.system) else "pcie"

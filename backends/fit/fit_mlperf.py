@@ -30,8 +30,9 @@ MATHS = ("int8", "fp16")
 TILES = (128.0, 128.0, 64.0, 64.0, 0.7)
 NODES = {
     "socket_w": Prior(120.0, 0.2, 5.0, 400.0), "pcie slot_w": Prior(40.0, 0.07, 1.0, 400.0),
-    "sxm slot_w": Prior(110.0, 0.05, 1.0, 400.0), "server busy": Prior(0.92, 0.05, 0.5, 1.0),
-    "host idle": Prior(0.75, 0.1, 0.3, 1.0), "limit bend": Prior(0.4, 0.3, 0.1, 1.0),
+    "hhhl slot_w": Prior(15.0, 0.5, 1.0, 100.0), "sxm slot_w": Prior(110.0, 0.05, 1.0, 400.0),
+    "server busy": Prior(0.92, 0.05, 0.5, 1.0), "host idle": Prior(0.75, 0.1, 0.3, 1.0),
+    "limit bend": Prior(0.4, 0.3, 0.1, 1.0),
 }  # fmt: skip
 ROBUST = 0.1
 STANDBY = 0.5
@@ -40,13 +41,21 @@ FEW = 8
 """Systems of fewer rows than this do not count less than one of as many."""
 
 
+def cache_prior(device: Device) -> Prior:
+    """Of a GPU's last level; a chip that keeps activations in its own memory moves them far faster than DRAM does."""
+    if device.kind == "gpu":
+        return Prior(2.5 * device.memory_bytes_per_s, 0.0, 0.0, 1e15)
+    return Prior(30.0 * device.memory_bytes_per_s, 0.7, 1e9, 1e15)
+
+
 def priors_of_runtime(reference: Device) -> dict[str, Prior]:
     """All that is fitted. Whole networks tell no sharpness and no seconds of a row of tiles: these are given."""
     given = {f"{family} sharpness": Prior(3.0, 0.0, 1.0, 32.0) for family in FAMILIES}
-    given |= {"attention wave_s": Prior(1e-9, 0.0, 0.0, 1.0), "norm wave_s": Prior(1e-10, 0.0, 0.0, 1.0)}
+    rows_of_tiles = ("attention", "norm") if reference.kind == "gpu" else ("attention",)
+    given |= {f"{family} wave_s": Prior(1e-10, 0.0, 0.0, 1.0) for family in rows_of_tiles}
     given |= {
         "small_rate": Prior(0.7, 0.0, 0.0, 1.0),
-        "cache_bytes_per_s": Prior(2.5 * reference.memory_bytes_per_s, 0.0, 0.0, 1e15),
+        "cache_bytes_per_s": cache_prior(reference),
     }
     given |= {"static_w": Prior(0.17 * reference.power_w, 0.1, 1.0, reference.power_w)}
     return priors_of(reference, MATHS, FAMILIES, given) | NODES
@@ -69,7 +78,7 @@ def plant_of(reference: Device, values: Mapping[str, float]) -> Plant:
     own = with_values(reference, {name: value for name, value in values.items() if name not in NODES}, TILES)
 
     def board(name: str) -> Device:
-        device = load_device(name)
+        device = own if name == own.id else load_device(name)
         return replace(device, coefficients=scaled(own, device), corrections={})
 
     def node(form: str, sockets: float, accelerators: float) -> Node:

@@ -1,4 +1,4 @@
-"""Which rows a runtime is fitted to, what its file records, and the judgement of what ships on rows."""
+"""Which nodes a runtime and a card are fitted to, what their files record, and the judgement of what ships on rows."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 
 from wattir.chain import built_node
-from wattir.device import load_device
+from wattir.device import Device, load_device
 from wattir.errors import DeviceError
 from wattir.runtime import load_runtime, suits, under
 
-from .datasets_mlperf import Runs, mlperf_table, runs_of
+from .datasets_mlperf import MATHS, Runs, mlperf_table, runs_of
 from .evaluate import covered, errors_of, plain
 from .fit_mlperf import FAMILIES, NODES, TILES, Plant, left_out, median_ape, predict, priors_of_runtime, solve
 from .intervals import half_width
+from .plan import fixed
 from .priors import limits_of
 from .rows import Array
-from .solve import with_values
+from .solve import Prior, with_values
 from .write import rounded, with_fit
 
 FOLDER = "mlperf_power"
@@ -31,11 +32,21 @@ ACCELERATORS = {
 """What the table calls boards that no alias names."""
 CHIPS = {"a100_pcie": "a100_pcie_40gb", "a100_sxm_40gb": "a100_sxm"}
 """Boards left out together, being hardly different."""
-RUNTIMES = ("tensorrt",)
+KITS = {
+    "NVIDIA AGX Xavier": "jetson_agx_xavier", "NVIDIA Xavier NX": "jetson_xavier_nx", "NVIDIA Orin": "jetson_agx_orin",
+    "QUALCOMM Cloud AI 100 DM.2e": "cloud_ai_100_dm2e",
+}  # fmt: skip
+"""Accelerators of small systems that are a device as a whole."""
+TENSORRT, CLOUD_AI = "tensorrt", "cloud_ai_100_pcie"
+CARDS = dict.fromkeys(("QUALCOMM Cloud AI 100 PCIe HHHL", "QUALCOMM Cloud AI 100 PCIe/HHHL Pro"), CLOUD_AI)
+POOLS = (TENSORRT, CLOUD_AI)
+"""Files fitted to nodes of several boards: that of a runtime, to all GPUs, and that of a card."""
 
 
-def board_of(accelerator: str) -> str | None:
-    """The id of a GPU that the runtime's kernels are for; None for others."""
+def board_of(accelerator: str, pool: str = TENSORRT) -> str | None:
+    """The id of a board of a pool; None for others."""
+    if pool == CLOUD_AI:
+        return CARDS.get(accelerator)
     try:
         device = load_device(ACCELERATORS.get(accelerator, accelerator))
     except DeviceError:
@@ -43,87 +54,98 @@ def board_of(accelerator: str) -> str | None:
     return device.id if suits(device) else None
 
 
-def gpu_runs(table: Any) -> tuple[Runs, Any]:
-    """Runs that can be predicted, and the rows of the table that cannot."""
-    boards = np.array([board_of(str(name)) or "" for name in table.accelerator])
-    known = (boards != "") & table.task.ne("") & table.division.eq("closed") & table.math.isin(("int8", "fp16"))
+def pooled(table: Any, pool: str = TENSORRT) -> tuple[Runs, Any]:
+    """Runs on boards of a pool that can be predicted, and the rows of the table that cannot."""
+    boards = np.array([board_of(str(name), pool) or "" for name in table.accelerator])
+    known = (boards != "") & table.task.ne("") & table.division.eq("closed") & table.math.isin(MATHS)
     return runs_of(table[known], boards[known]), table[~known]
 
 
 def why_not(rest: Any) -> Any:
-    """Why each row that `gpu_runs` left cannot be predicted."""
+    """Why each row that `pooled` left cannot be predicted."""
     open_ones, unknown = rest.division.ne("closed"), rest.task.eq("")
     found = np.where(
         unknown, "no built-in model of benchmark " + rest.benchmark.astype(str), "no device file with its kernels"
     )
-    found = np.where(~unknown & ~rest.math.isin(("int8", "fp16")), "a number type without rows", found)
+    found = np.where(~unknown & ~rest.math.isin(MATHS), "a number type without rows", found)
     return np.where(open_ones, "open division: CPUs of boards without a device file", found)
 
 
-def run_runtime(runtime: str, text: str, path: str, data: str, say: Callable[[str], None]) -> str | None:
-    """The text of a runtime's file with its kernels fitted; None where the data are not there. What nodes draw is
-    said, and recorded: it belongs into `wattir/chain.toml`."""
+def run_pool(pool: str, text: str, path: str, data: str, say: Callable[[str], None]) -> str | None:
+    """The text of a pool's file with its coefficients fitted; None where the data are not there. What nodes draw is
+    fitted with the runtime's, said and recorded: it belongs into `wattir/chain.toml`."""
     folder = os.path.join(data, FOLDER)
     if not os.path.isdir(folder):
         say(f"  skipped {FOLDER}: {folder} is not there")
         return None
-    runs, _ = gpu_runs(mlperf_table(folder))
+    runs, _ = pooled(mlperf_table(folder), pool)
     reference = limits_of(text, path)
-    priors = priors_of_runtime(reference)
+    priors = priors_of_runtime(reference) | (as_known() if pool == CLOUD_AI else {})
     values = solve(reference, runs, priors)
-    nodes = {name: rounded(values[name]) for name in NODES}
-    say(f"  {runs.rows.samples} rows; nodes: {nodes}")
-    system = left_out(reference, runs, priors, values, runs.rows.group, say)
+    say(f"  {runs.rows.samples} rows; nodes: { {name: rounded(values[name]) for name in NODES} }")
+    errors = {"": left_out(reference, runs, priors, values, runs.rows.group, say)}
     chips = np.array([CHIPS.get(name, name) for name in runs.device])
-    chip = left_out(reference, runs, priors, values, chips, say)
-    width = half_width(system[1], runs.rows.group) or 0.0
+    if len(set(chips.tolist())) > 1:
+        errors["gpu_left_out_"] = left_out(reference, runs, priors, values, chips, say)
+    width = half_width(errors[""][1], runs.rows.group) or 0.0
     fitted = with_values(reference, {name: value for name, value in values.items() if name not in NODES}, TILES)
-    interval = {"layer": 2.0 * width, "network": width,
-                "source": "90 % quantile of |log E - log E_hat| of nodes, every system left out whole and counting the "
-                "same; layer: twice that"}  # fmt: skip
-    return with_fit(text, fitted, interval, [_record(runtime, runs, system, chip, nodes)])
+    interval = {"layer": 2.0 * width, "network": width, "source": RULE}
+    return with_fit(text, fitted, interval, [_record(pool, runs, errors, values)])
 
 
-def _record(runtime: str, runs: Runs, system: Array, chip: Array, nodes: Mapping[str, float]) -> dict[str, Any]:
+RULE = ("90 % quantile of |log E - log E_hat| of nodes, every system left out whole and counting the same; layer: "
+        "twice that")  # fmt: skip
+
+
+def as_known() -> dict[str, Prior]:
+    """What the runtime's fit found of nodes, but for the parts of those around half-length cards."""
+    found = {name: fixed(value) for name, value in recorded(TENSORRT).items()}
+    return found | {"socket_w": Prior(60.0, 0.3, 5.0, 400.0), "hhhl slot_w": NODES["hhhl slot_w"]}
+
+
+def recorded(runtime: str) -> dict[str, float]:
+    """What a runtime's fit found of nodes."""
+    lines = (line.split(" = ") for fit in load_runtime(runtime).fits for line in fit.get("nodes", ()))
+    return {name: float(value) for name, value in lines}
+
+
+def _record(pool: str, runs: Runs, errors: Mapping[str, Array], values: Mapping[str, float]) -> dict[str, Any]:
     return {
         "data_set": f"{FOLDER}: closed division, v1.0 to v2.0", "rows": runs.rows.samples, "grouped_by": "system",
         "groups": len(set(runs.rows.group.tolist())), "families": list(FAMILIES),
         "machines": sorted(set(runs.device.tolist())),
-        "time_median_ape": round(median_ape(system[0]), 4), "energy_median_ape": round(median_ape(system[1]), 4),
-        "gpu_left_out_time_median_ape": round(median_ape(chip[0]), 4),
-        "gpu_left_out_energy_median_ape": round(median_ape(chip[1]), 4),
-        "data_centre_energy_median_ape": round(median_ape(system[1][runs.central]), 4),
-        "data_centre_gpu_left_out_energy_median_ape": round(median_ape(chip[1][runs.central]), 4),
-        "nodes": [f"{name} = {value:g}" for name, value in nodes.items()],
-        "date": date.today().isoformat(), "command": f"wattir fit --device {runtime}",
+        **{f"{what}{part}_median_ape": round(median_ape(found[at][mask]), 4) for what, found in errors.items()
+           for part, at, mask in (("time", 0, slice(None)), ("energy", 1, slice(None)),
+                                  ("data_centre_energy", 1, runs.central))},
+        "nodes": [f"{name} = {rounded(values[name]):g}" for name in NODES],
+        "date": date.today().isoformat(), "command": f"wattir fit --device {pool}",
         "note": "Seconds and joules of whole nodes; those of a board follow by wattir/chain.toml's parts of nodes.",
     }  # fmt: skip
 
 
-def server_busy(runtime: str) -> float:
-    """The share of its time that a server was found busy."""
-    lines = (line for fit in load_runtime(runtime).fits for line in fit.get("nodes", ()))
-    return next((float(line.partition(" = ")[2]) for line in lines if line.startswith("server busy")), 1.0)
-
-
-def shipped(runtime: str) -> Plant:
+def shipped() -> Plant:
     """What users get."""
-    return Plant(lambda name: under(load_device(name), runtime), built_node, server_busy(runtime))
+    return Plant(_as_shipped, built_node, recorded(TENSORRT)["server busy"])
 
 
-def judge_runs(runs: Runs, runtime: str = RUNTIMES[0]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _as_shipped(name: str) -> Device:
+    device = load_device(name)
+    return under(device, TENSORRT) if suits(device) else device
+
+
+def judge_runs(runs: Runs) -> Iterator[tuple[str, dict[str, Any]]]:
     """(what, report) of one machine's runs: by benchmark and scenario, in data centres and in all."""
-    found = predict(shipped(runtime), runs)
+    found = predict(shipped(), runs)
     picks = {label: runs.rows.label == label for label in sorted(set(runs.rows.label.tolist()))}
     picks |= {"data centre": runs.central, "all": np.ones(runs.rows.samples, bool)}
     for what, mask in picks.items():
         if mask.any():
-            yield what, _report(runs.take(mask), found.time_s[mask], found.energy_j[mask], str(runs.device[0]), runtime)
+            yield what, _report(runs.take(mask), found.time_s[mask], found.energy_j[mask], str(runs.device[0]))
 
 
-def _report(runs: Runs, time_s: Array, energy_j: Array, device: str, runtime: str) -> dict[str, Any]:
+def _report(runs: Runs, time_s: Array, energy_j: Array, device: str) -> dict[str, Any]:
     rows = runs.rows
-    width = np.full(rows.samples, under(load_device(device), runtime).interval_network)
+    width = np.full(rows.samples, _as_shipped(device).interval_network)
     return plain({
         "rows": rows.samples, "groups": len(set(rows.group.tolist())),
         "time": errors_of(time_s, rows.time_s) | covered(time_s, rows.time_s, width),

@@ -13,6 +13,7 @@ from . import datasets_torch as torch
 from .datasets_kernels import JOULES, TABLES, kernels
 from .plan import Plan, Source, fixed
 from .plans_edge import EDGE
+from .plans_mlperf import MLPERF
 from .solve import Prior
 
 GPU_TILES = ((256.0, 128.0, 64.0, 64.0, 0.7), (256.0, 256.0, 128.0, 64.0, 0.7), (128.0, 128.0, 64.0, 64.0, 0.7))
@@ -173,5 +174,5 @@ _EAGER = (
     Plan("gtx_1070", _irene_sources("GTX 1070"), IRENE_FAMILIES, ("fp32",), GPU_TILES[2:], EAGER, folds=4),
 )  # fmt: skip
 
-PLANS = {plan.device: plan for plan in (*_EAGER, *_SERVER, *EDGE)}
+PLANS = {plan.device: plan for plan in (*_EAGER, *_SERVER, *EDGE, *MLPERF)}
 """By device. `static_w` where it is given: the idle floor, with a context and at the set's clock, as the set has it."""

@@ -8,12 +8,12 @@ from functools import partial
 
 from wattir.device import Device, device_folder, device_from_text
 from wattir.errors import DeviceError, InputError, suggestion
-from wattir.runtime import runtime_path
+from wattir.runtime import OWN_KERNELS, runtime_path
 from wattir.writing import write_whole
 
 from .own_plan import head_like, own_plan, with_relative
 from .plan import run
-from .plan_mlperf import RUNTIMES, run_runtime
+from .plan_mlperf import POOLS, run_pool
 from .plan_serving import SERVING, run_serving
 from .plans import PLANS
 
@@ -26,15 +26,17 @@ def fit_device(device: str, data: str, out: str | None, say: Say, *, serving: bo
 
     False where none of its data are there: the file stays as it is.
     """
-    if device in RUNTIMES and not serving:
-        return _fit_file(runtime_path(device), partial(run_runtime, device), data, out, say)
-    plans: Mapping[str, object] = SERVING if serving else PLANS
+    plans: Mapping[str, object] = SERVING if serving else {**PLANS, **dict.fromkeys(POOLS)}
     if device not in plans:
         raise DeviceError(
             f"--device {device}: no plan to fit it; expected one of {', '.join(plans)}{suggestion(device, plans)}"
         )
-    path = os.path.join(device_folder(), f"{device}.toml")
-    return _fit_file(path, partial(run_serving, device) if serving else partial(run, PLANS[device]), data, out, say)
+    path = runtime_path(device) if device in OWN_KERNELS else os.path.join(device_folder(), f"{device}.toml")
+    if serving:
+        return _fit_file(path, partial(run_serving, device), data, out, say)
+    return _fit_file(
+        path, partial(run_pool, device) if device in POOLS else partial(run, PLANS[device]), data, out, say
+    )
 
 
 def _fit_file(path: str, fit: Callable[..., str | None], data: str, out: str | None, say: Say) -> bool:

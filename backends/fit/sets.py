@@ -32,7 +32,7 @@ from . import datasets_serving as serving
 from . import datasets_torch as torch
 from . import phases, plan_mlperf, plan_serving
 from .datasets_kernels import TABLES, kernels, known_dtype
-from .datasets_mlperf import mlperf_table
+from .datasets_mlperf import board_rows, mlperf_table, of_kit
 from .plan import Source
 from .rows import Rows
 from .tables import ENDINGS, one_line, read_table
@@ -256,12 +256,18 @@ def _judge(
 
 
 def _mlperf(path: str, folder: str) -> Found:
-    table = mlperf_table(path)
-    runs, rest = plan_mlperf.gpu_runs(table)
-    for device in sorted(set(runs.device.tolist())):
-        own = runs.device == device
-        ask = partial(plan_mlperf.judge_runs, runs.take(own))
-        yield Judged(folder, "node", device, int(own.sum()), ask)
+    rest = mlperf_table(path)
+    for pool in plan_mlperf.POOLS:
+        runs, rest = plan_mlperf.pooled(rest, pool)
+        for device in sorted(set(runs.device.tolist())):
+            own = runs.take(runs.device == device)
+            yield Judged(folder, "node", device, own.rows.samples, partial(plan_mlperf.judge_runs, own))
+    for accelerator, device in plan_mlperf.KITS.items():
+        kit = of_kit(rest, accelerator)
+        if kit.any():
+            load = partial(board_rows, path, accelerator)
+            yield _case(folder, "whole kit", device, int(kit.sum()), load, network=True)
+            rest = rest[~kit]
     for why, part in rest.groupby(plan_mlperf.why_not(rest), dropna=False):
         for name, rows in part.groupby("accelerator", dropna=False):
             yield Left(folder, str(name), len(rows), str(why))

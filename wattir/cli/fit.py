@@ -46,13 +46,13 @@ def run(arguments: Namespace) -> int:
     except ImportError as error:
         raise InputError(f"fit needs {error.name}, which is not installed; pip install 'wattir[fit]'") from None
     if arguments.rows is None:
-        from wattir.backends.fit.plan_mlperf import RUNTIMES
+        from wattir.backends.fit.plan_mlperf import POOLS
         from wattir.backends.fit.plan_serving import SERVING
         from wattir.backends.fit.plans import PLANS
 
         if arguments.like is not None:
             raise InputError(f"--like {arguments.like}: only with --rows; the known machines have their own files")
-        for device in arguments.device or (SERVING if arguments.serving else (*PLANS, *RUNTIMES)):
+        for device in arguments.device or (SERVING if arguments.serving else (*PLANS, *POOLS)):
             fits.fit_device(device, arguments.data, arguments.out, _say, serving=arguments.serving)
         return 0
     if len(arguments.device) != 1:
