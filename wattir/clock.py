@@ -34,10 +34,6 @@ CLOCK_WIDTH = 0.2
 first source of its plan alone, at 900 MHz, and judged on the second: 90 % quantiles of its log error of joules are 0.10
 at 870 and 960, 0.12 at 510, 0.17 at 1410 MHz (13 to 15 workloads each, 2026-11-25)."""
 
-LIMITED = 0.32
-"""Of a power limit over the machine's own, to this power, is the clock that it leaves: fitted on MLPerf submissions of
-A100s at 175 to 500 W (mlperf_power; 1/3 where power goes with the clock's cube)."""
-
 LEAST_CLOCK, MOST_CLOCK = 0.1, 1.2
 """Clocks accepted, as shares of boost."""
 
@@ -65,15 +61,27 @@ def at_clock(device: Device, clock_hz: float | None) -> Device:
     return replace(device, flop_per_s=rates, coefficients=_scaled(device.coefficients, share), clock_hz=clock_hz)
 
 
-def at_limit(device: Device, limit_w: float, bend: float = LIMITED) -> Device:
-    """The machine under a power limit of its owner's: its clock falls by the excess to the power of `bend`.
+def at_limit(device: Device, limit_w: float) -> Device:
+    """The machine under a power limit of its owner's, at the clock at which running flat out draws just that.
 
-    A limit above the machine's own (of another edition of it) leaves the clock. Where a kernel still draws more than
-    the limit, the roofline slows it as at the machine's own.
+        P(f) = static power at V(f) + (power limit of the machine - static power) V^2 f = limit_w
+
+    A limit above the machine's own (of another edition of it) leaves the clock, as does a file without `boost_hz`.
+    Where a kernel still draws more than the limit, the roofline slows it as at the machine's own.
     """
-    share = min((limit_w / device.power_w) ** bend, 1.0)
-    slower = device if share == 1.0 or device.boost_hz is None else at_clock(device, share * device.boost_hz)
-    return replace(slower, power_w=limit_w)
+    if limit_w >= device.power_w or device.boost_hz is None:
+        return replace(device, power_w=limit_w)
+    low, high = LEAST_CLOCK, 1.0
+    while high - low > 1e-6:
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if flat_out_w(device, middle) > limit_w else (middle, high)
+    return replace(at_clock(device, low * device.boost_hz), power_w=limit_w)
+
+
+def flat_out_w(device: Device, share: float) -> float:
+    """What a machine that draws its power limit at the boost clock draws at this share of it."""
+    static_w, square = device.coefficients.static_w, voltage(device.coefficients, share) ** 2
+    return static_w * (1.0 - CORE_STATIC + CORE_STATIC * square) + (device.power_w - static_w) * square * share
 
 
 def voltage(coefficients: Coefficients, share: float) -> float:

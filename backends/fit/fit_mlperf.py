@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from wattir.chain import Node, built_node
-from wattir.clock import LIMITED, at_limit
+from wattir.clock import at_limit
 from wattir.device import Device, load_device
 from wattir.lending import scaled
 
@@ -32,7 +32,6 @@ NODES = {
     "socket_w": Prior(120.0, 0.2, 5.0, 400.0), "pcie slot_w": Prior(40.0, 0.07, 1.0, 400.0),
     "hhhl slot_w": Prior(15.0, 0.5, 1.0, 100.0), "sxm slot_w": Prior(110.0, 0.05, 1.0, 400.0),
     "server busy": Prior(0.92, 0.05, 0.5, 1.0), "host idle": Prior(0.75, 0.1, 0.3, 1.0),
-    "limit bend": Prior(0.4, 0.3, 0.1, 1.0),
 }  # fmt: skip
 ROBUST = 0.1
 STANDBY = 0.5
@@ -70,7 +69,6 @@ class Plant:
     node: Callable[[str, float, float], Node]
     server_busy: float
     host_idle: float = 1.0
-    bend: float = LIMITED
 
 
 def plant_of(reference: Device, values: Mapping[str, float]) -> Plant:
@@ -85,7 +83,7 @@ def plant_of(reference: Device, values: Mapping[str, float]) -> Plant:
         known = built_node(form, sockets, accelerators)
         return replace(known, host_w=values["socket_w"] * sockets + values[f"{form} slot_w"] * accelerators)
 
-    return Plant(board, node, values["server busy"], values["host idle"], values["limit bend"])
+    return Plant(board, node, values["server busy"], values["host idle"])
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def _boards(plant: Plant, runs: Runs) -> Array:
         first = int(np.flatnonzero(mask)[0])
         device = plant.board(str(runs.device[first]))
         limit = runs.limit_w[first]
-        device = device if np.isnan(limit) else at_limit(device, float(limit), plant.bend)
+        device = device if np.isnan(limit) else at_limit(device, float(limit))
         found[:2, mask] = predict_boards(device, runs.rows.take(mask))
         found[2, mask] = device.coefficients.static_w
     return found

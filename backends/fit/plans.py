@@ -10,6 +10,7 @@ from . import datasets_models as models
 from . import datasets_networks as networks
 from . import datasets_own as own
 from . import datasets_torch as torch
+from .datasets_anchors import anchors
 from .datasets_kernels import JOULES, TABLES, kernels
 from .plan import Plan, Source, fixed
 from .plans_edge import EDGE
@@ -113,6 +114,9 @@ AT_900 = "Measured at a locked 900 MHz: what holds at the boost clock follows fr
 VOLTAGE = {"voltage_floor": Prior(0.776, 0.1, 0.5, 0.95), "voltage_knee": Prior(0.72, 0.15, 0.3, 0.95)}
 LAYERWISE = {"host_op_s": Prior(1e-5, 0.5, 1e-7, 1e-3)}
 
+CUT = {"j_per_flop int8": Prior(1.5e-13, 0.7, 1e-15, 1e-10), "j_per_flop fp64": Prior(1.8e-11, 0.7, 1e-13, 1e-9)}
+"""Of b200_sxm, as they are: Blackwell Ultra has a thirtieth of its int8 and fp64 units, which draw about the same."""
+
 _SERVER = (
     Plan(
         "h200_sxm", (*_kernel_sources("kernels_power", "h200_sxm", _POWER), *_own_sources("h200_sxm")),
@@ -146,6 +150,15 @@ _SERVER = (
         (*KERNEL_FAMILIES, "attention.fp8", "matmul.fp8", "matmul.fp4", "experts.fp4"),
         ("bf16", "fp8", "fp4"), GPU_TILES[1:2],
         {**RAGGED, "static_w": fixed(241.0), "host_op_s": HOST},
+    ),
+    Plan(
+        "b300_sxm",
+        (Source("gpu_power_anchors: products (B300)", "gpu_power_anchors",
+                partial(anchors, hardware="NVIDIA B300 SXM6 AC"), ("matmul",), "number type",
+                note="Square products run flat out, at power limits of 450 to 1100 W."),),
+        ("matmul",), ("bf16", "fp16", "fp8", "tf32", "fp64", "int8"), GPU_TILES[1:2],
+        {**RAGGED, **VOLTAGE, **CUT, "static_w": fixed(183.0), "host_op_s": HOST}, folds=6, energies_from="b200_sxm",
+        energy_spread=0.5,
     ),
 )  # fmt: skip
 

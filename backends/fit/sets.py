@@ -31,6 +31,7 @@ from . import datasets_nas as nas
 from . import datasets_serving as serving
 from . import datasets_torch as torch
 from . import phases, plan_mlperf, plan_serving
+from .datasets_anchors import anchors, anchors_table
 from .datasets_kernels import TABLES, kernels, known_dtype
 from .datasets_mlperf import board_rows, mlperf_table, of_kit
 from .plan import Source
@@ -292,6 +293,15 @@ def _judge_phases(folder: str, device: str, table: Any) -> Iterator[tuple[str, d
             yield from (Left(folder, f"{phases.ENGINE} ({device})", count, why) for why, count in each.items() if count)
 
 
+def _anchors(path: str, folder: str) -> Found:
+    for hardware, part in anchors_table(path).groupby("hardware", dropna=False):
+        products = int(part.math.ne("").sum())
+        if products:
+            yield _case(folder, "products", str(hardware), products, partial(anchors, path, str(hardware)))
+        if len(part) > products:
+            yield Left(folder, f"other rungs ({hardware})", len(part) - products, "no kernel of a known size")
+
+
 def _unknown(path: str, folder: str) -> Found:
     for name in _names(path):
         yield from guarded(folder, name, partial(_unknown_file, path, folder, name))
@@ -314,5 +324,6 @@ SETS: dict[str, Callable[[str, str], Found]] = {
     "willowec_cpu_layers": _willowec,
     "mlperf_power": _mlperf,
     "splitwise_phase_times": _phases,
+    "gpu_power_anchors": _anchors,
     "mlenergy_v3_llm": partial(_serving, "vllm", serving.mlenergy_v3),
 }
