@@ -21,6 +21,7 @@ from wattir.passes import lower_to_kernels
 from wattir.passes.precision import with_precision
 from wattir.work import Work
 
+from . import mobile_networks
 from .datasets_networks import at_sizes
 from .rows import Array, Rows, network_rows
 from .tables import read_table
@@ -142,6 +143,34 @@ def board_rows(folder: str, accelerator: str) -> Rows:
     found = table[of_kit(table, accelerator)]
     rows = runs_of(found, np.full(len(found), "")).rows
     return replace(rows, group=found.task.to_numpy(str), label=rows.label)
+
+
+def mobile_rows(folder: str, systems: str) -> Rows:
+    """The open division's small networks on the CPUs of the systems that a pattern names: one image at a time."""
+    table = mlperf_table(folder)
+    found = table[of_cpu(table, systems)]
+    works = [mobile_networks.network(name, math) or () for name, math in zip(found.benchmark, found.math, strict=True)]
+    return network_rows(
+        works, time_s=1.0 / found.samples_per_s.to_numpy(float), energy_j=found.energy_j_per_sample.to_numpy(float),
+        group=found.benchmark.str.extract(MOBILE)[0], label=found.math,
+    )  # fmt: skip
+
+
+CPUS = {
+    "raspberry_pi_4_tflite": r"^rpi4.*-tflite", "raspberry_pi_4_armnn": r"^rpi4.*-armnn",
+    "odroid_n2_tflite": r"^odroid-tflite", "odroid_n2_armnn": r"^odroid-armnn.*-neon",
+    "jetson_agx_xavier_cpu_tflite": r"^xavier-power.0.*-tflite",
+    "jetson_agx_xavier_cpu_armnn": r"^xavier-power.0.*-armnn.*-neon",
+}  # fmt: skip
+"""Device to the systems that are its board under its framework."""
+MOBILE = r"^(mobilenet-v[12]-[\d.]+|mobilenet-v3-\w+|efficientnet-lite\d)"
+"""What names a network apart from the side of its image."""
+
+
+def of_cpu(table: Any, systems: str) -> Any:
+    """Which rows of a table `mobile_rows` reads."""
+    known = table.benchmark.astype(str).str.contains(MOBILE.replace("(", "(?:", 1)) & table.math.isin(("fp32", "int8"))
+    return known & table.division.eq("open") & table.system.astype(str).str.contains(systems)
 
 
 def of_kit(table: Any, accelerator: str) -> Any:

@@ -68,7 +68,7 @@ def why_not(rest: Any) -> Any:
         unknown, "no built-in model of benchmark " + rest.benchmark.astype(str), "no device file with its kernels"
     )
     found = np.where(~unknown & ~rest.math.isin(MATHS), "a number type without rows", found)
-    return np.where(open_ones, "open division: CPUs of boards without a device file", found)
+    return np.where(open_ones, "open division: a board, framework or network without a device file or a builder", found)
 
 
 def run_pool(pool: str, text: str, path: str, data: str, say: Callable[[str], None]) -> str | None:

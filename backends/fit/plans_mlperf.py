@@ -41,4 +41,18 @@ _KITS = (
     _kit("cloud_ai_100_dm2e", "QUALCOMM Cloud AI 100 DM.2e", _CARD, CARD_SAW),
 )  # fmt: skip
 
-MLPERF = _KITS
+CORE_TILES = ((8.0, 16.0, 4.0, 16.0, 0.9),)
+CPU_FAMILIES = ("matmul", "matmul.int8", "conv", "conv.int8", "stem", "stem.int8", "depthwise", "pooling", "pointwise")
+
+
+def _arm(device: str, systems: str) -> Plan:
+    """A CPU of the open division under one framework."""
+    source = Source(
+        f"mlperf_power: open division, {systems}", "mlperf_power", partial(mlperf.mobile_rows, systems=systems),
+        CPU_FAMILIES, "network, at all sides of its image", network=True,
+        note="v1.0 to v2.0; joules of the whole board.",
+    )  # fmt: skip
+    return Plan(device, (source,), CPU_FAMILIES, ("fp32", "int8"), CORE_TILES)
+
+
+MLPERF = (*_KITS, *(_arm(device, systems) for device, systems in mlperf.CPUS.items()))

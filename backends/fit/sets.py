@@ -33,7 +33,7 @@ from . import datasets_torch as torch
 from . import phases, plan_mlperf, plan_serving
 from .datasets_anchors import anchors, anchors_table
 from .datasets_kernels import TABLES, kernels, known_dtype
-from .datasets_mlperf import board_rows, mlperf_table, of_kit
+from .datasets_mlperf import CPUS, board_rows, mlperf_table, mobile_rows, of_cpu, of_kit
 from .plan import Source
 from .rows import Rows
 from .tables import ENDINGS, one_line, read_table
@@ -269,6 +269,12 @@ def _mlperf(path: str, folder: str) -> Found:
             load = partial(board_rows, path, accelerator)
             yield _case(folder, "whole kit", device, int(kit.sum()), load, network=True)
             rest = rest[~kit]
+    for device, systems in CPUS.items():
+        cpu = of_cpu(rest, systems)
+        if cpu.any():
+            load = partial(mobile_rows, path, systems)
+            yield _case(folder, "whole board", device, int(cpu.sum()), load, network=True)
+            rest = rest[~cpu]
     for why, part in rest.groupby(plan_mlperf.why_not(rest), dropna=False):
         for name, rows in part.groupby("accelerator", dropna=False):
             yield Left(folder, str(name), len(rows), str(why))
