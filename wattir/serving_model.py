@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -24,6 +24,7 @@ QUANTILES = (-1.2816, -0.5244, 0.0, 0.5244, 1.2816)
 """Standard normal 10, 30, 50, 70, 90 % quantiles: midpoints of five equally likely parts of the output lengths."""
 MOST_TOKENS = 2**27
 MOST_TEXTS = 2**20
+MOST_IMAGES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ class Request:
     `isl`, `osl`: tokens of input and output; `osl_spread`: standard deviation of the output lengths over their mean
     (lognormal; 1 is close to exponential). `prefix`: tokens of the prompt whose cache is already there. `draft`: tokens
     guessed ahead in each step, of which each is accepted with probability `acceptance` if all before it were;
-    `draft_cost`: of guessing, as a share of a step.
+    `draft_cost`: of guessing, as a share of a step. `images` of `image_size` pixels a side come with the text of `isl`
+    tokens, as `image_tokens` more (`Served.seen`).
     """
 
     isl: int
@@ -84,6 +86,9 @@ class Request:
     draft: int = 0
     acceptance: float = 0.0
     draft_cost: float = 0.0
+    images: int = 0
+    image_size: int = 1024
+    image_tokens: int = 0
 
     def __post_init__(self) -> None:
         whole("isl", self.isl, 1, MOST_TOKENS)
@@ -93,11 +98,18 @@ class Request:
         whole("draft", self.draft, 0, 64)
         between("acceptance", self.acceptance, 0, 1)
         between("draft_cost", self.draft_cost, 0, 1)
+        whole("images", self.images, 0, MOST_IMAGES)
+        whole("image_size", self.image_size, 1, 16384)
+
+    @property
+    def prompt(self) -> int:
+        """Tokens of text and of images."""
+        return self.isl + self.image_tokens
 
     @property
     def new(self) -> int:
         """Tokens of the prompt that have to be computed."""
-        return self.isl - self.prefix
+        return self.prompt - self.prefix
 
     @property
     def gain(self) -> float:
@@ -107,12 +119,12 @@ class Request:
     def contexts(self) -> tuple[tuple[float, float], ...]:
         """(tokens behind a running text, weight): over its progress, and over lengths, long ones running longer."""
         if self.osl_spread == 0.0:
-            return tuple((self.isl + share * self.osl, 1.0 / len(PROGRESS)) for share in PROGRESS)
+            return tuple((self.prompt + share * self.osl, 1.0 / len(PROGRESS)) for share in PROGRESS)
         sigma = math.sqrt(math.log1p(self.osl_spread**2))
         lengths = [math.exp(sigma * (quantile + sigma)) for quantile in QUANTILES]
         scale = self.osl * (1.0 + self.osl_spread**2) / (sum(lengths) / len(lengths))
         count = len(lengths) * len(PROGRESS)
-        return tuple((self.isl + share * length * scale, 1.0 / count) for length in lengths for share in PROGRESS)
+        return tuple((self.prompt + share * length * scale, 1.0 / count) for length in lengths for share in PROGRESS)
 
     @property
     def mean_context(self) -> float:
@@ -153,6 +165,13 @@ def _by_context(config: Any, **held: Any) -> tuple[Kernels, Kernels]:
     return decode, prefill
 
 
+@lru_cache(maxsize=64)
+def _tower(config: Any, side: int, tp: int) -> tuple[Kernels, int, int]:
+    """The kernels of a model's tower for images, the tokens of an image, and the tower's bytes."""
+    graph, tokens, weight_bytes = import_module("wattir.frontends.configs").tower(config, side, tp)
+    return step_kernels(graph, ("images",), lambda work: "images"), tokens, weight_bytes
+
+
 class Served:
     """A model on a machine in a deployment; `texts` below are those of one lane."""
 
@@ -165,6 +184,7 @@ class Served:
         self.products, self.decode, self.prefill = (
             Phase(some, device, routing) for some in (kernels, *_by_context(config, **attended))
         )
+        self._towers: dict[int, Phase] = {}
 
     def steps(self, texts: float, request: Request) -> Steps:
         """The two kinds of steps of a lane that runs `texts` texts."""
@@ -184,7 +204,15 @@ class Served:
             "context", prompts * request.new, batch=prompts, seq=request.new, past=request.prefix
         )
         mixed.add(prompt, tokens / request.new / prompts)
+        if request.images:
+            mixed.add(self._images(request), tokens / request.new)
         return Steps(pure, mixed, arriving * request.new / tokens, math.ceil(request.new / held))
+
+    def seen(self, request: Request) -> Request:
+        """The request with the tokens that its images become; SizeError where the model sees none."""
+        if not request.images:
+            return request
+        return replace(request, image_tokens=request.images * self._tower(request)[1])
 
     def of(self, deployment: Deployment) -> Served:
         """The same replica in another number of copies."""
@@ -197,11 +225,17 @@ class Served:
         """Bytes of a device for weights and cache."""
         return MEMORY_SHARE * self.device.memory_bytes
 
+    @property
+    def weight_bytes(self) -> float:
+        """Bytes of a device for weights, those of the tower for images among them."""
+        tower = _tower(self.config, 1024, self.deployment.tp_size)[2] if self.config.vision else 0
+        return float(self.footprint.weight_bytes / self.deployment.pp_size + tower)
+
     def most_texts(self, request: Request) -> int:
         """The texts of one lane that the memory holds; SizeError where it does not hold the weights or one text."""
         limit = self.limit_bytes
-        weights = self.footprint.weight_bytes / self.deployment.pp_size
-        each = self.footprint.cache_bytes(math.ceil(request.isl + request.osl))
+        weights = self.weight_bytes
+        each = self.footprint.cache_bytes(math.ceil(request.prompt + request.osl))
         where = f"{self.config.name} on {self.device.id}"
         if weights > limit:
             raise SizeError(
@@ -210,11 +244,19 @@ class Served:
             )
         if weights + each > limit:
             raise SizeError(
-                f"{where}: the cache of one text of {request.isl + request.osl:.0f} tokens takes {each / 1e9:.1f} GB; "
-                f"expected at most {(limit - weights) / 1e9:.1f} GB beside the weights"
+                f"{where}: the cache of one text of {request.prompt + request.osl:.0f} tokens takes {each / 1e9:.1f} "
+                f"GB; expected at most {(limit - weights) / 1e9:.1f} GB beside the weights"
             )
         mean = self.footprint.cache_bytes(math.ceil(request.mean_context))
         return max(int((limit - weights) / max(mean, 1)), 1)
+
+    def _tower(self, request: Request) -> tuple[Kernels, int, int]:
+        return _tower(self.config, request.image_size, self.deployment.tp_size)
+
+    def _images(self, request: Request) -> Demand:
+        if request.image_size not in self._towers:
+            self._towers[request.image_size] = Phase(self._tower(request)[0], self.device, Routing(0, 0, 1))
+        return self._towers[request.image_size].demand("images", request.images, images=request.images)
 
     def _tokens(self, count: int) -> Demand:
         return self.products.demand("tokens", count, batch=count, past=0)

@@ -108,6 +108,7 @@ def _configurations(
     served: Served, engine: Engine, request: Request, load: Load, targets: Targets
 ) -> Iterator[ServingReport | None]:
     """One for each number of replicas; None where these are too few for the load."""
+    request = served.seen(request)
     most, lanes = served.most_texts(request), served.deployment.lanes
     step_s = _step_seconds(served, engine, request, most)
     for replicas in range(1, targets.devices // served.deployment.ranks + 1):

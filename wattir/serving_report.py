@@ -139,6 +139,7 @@ def serve(
 
 def report(served: Served, engine: Engine, request: Request, load: Load) -> ServingReport:
     """`serve` for a model that is already in place."""
+    request = served.seen(request)
     lanes, most = served.deployment.lanes, served.most_texts(request)
     if load.concurrency is not None:
         lane, idle = run_lane(served, engine, request, min(load.concurrency / lanes, float(most))), 0.0
@@ -238,7 +239,7 @@ def _at_rate(served: Served, engine: Engine, request: Request, rate: float, most
 
 def _memory(served: Served, request: Request, lane: Running) -> dict[str, float]:
     """Bytes of one device."""
-    weights = served.footprint.weight_bytes / served.deployment.pp_size
+    weights = served.weight_bytes
     cache = lane.texts * served.footprint.cache_bytes(round(request.mean_context))
     return {"weight_bytes": weights, "cache_bytes": cache, "limit_bytes": served.limit_bytes}
 
@@ -246,7 +247,8 @@ def _memory(served: Served, request: Request, lane: Running) -> dict[str, float]
 def _warnings(
     served: Served, engine: Engine, load: Load, waiting: float, most: int
 ) -> tuple[str, ...]:  # fmt: skip
-    found = [*served.decode.warnings]
+    described = served.config.vision is not None and served.config.towers == ("vision",)
+    found = [] if described else [*served.decode.warnings]
     if engine.borrowed_from:
         found.append(f"{served.device.id}: the engine's coefficients are those of {engine.borrowed_from}")
     if waiting > 0.5:

@@ -161,12 +161,12 @@ class Kernels:
     groups: Mapping[str, tuple[tuple[Work, ...], Callable[..., tuple[float, ...]]]]
 
 
-def step_kernels(graph: Graph, groups: Sequence[str]) -> Kernels:
-    """The kernels of these groups of a phase's graph."""
+def step_kernels(graph: Graph, groups: Sequence[str], by: Callable[[Work | Op], str] = depends_on) -> Kernels:
+    """The kernels of these groups of a phase's graph, told apart by what they depend on."""
     names = tuple(graph.sizes)
     lowered = lower_to_kernels(graph, "compiled")
-    works = merged(op_work(op, lowered) for op in lowered.ops if op.kind != "view" and depends_on(op) in groups)
-    by_group = {group: tuple(work for work in works if depends_on(work) == group) for group in groups}
+    works = merged(op_work(op, lowered) for op in lowered.ops if op.kind != "view" and by(op) in groups)
+    by_group = {group: tuple(work for work in works if by(work) == group) for group in groups}
     return Kernels(names, graph.warnings, {group: (some, _compiled(names, some)) for group, some in by_group.items()})
 
 

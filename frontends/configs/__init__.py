@@ -9,22 +9,15 @@ from typing import Any
 from wattir.errors import InputError, suggestion
 from wattir.frontends.configs import table
 from wattir.frontends.configs.architecture import Decoder
-from wattir.frontends.configs.decoder import Footprint, decoder_graphs, footprint, forward_graph, phase
+from wattir.frontends.configs.decoder import Footprint, decoder_graphs, footprint, forward_graph, phase, tower
 from wattir.frontends.configs.huggingface import decoder_of, is_known
 from wattir.frontends.configs.keys import Keys, read_json
 from wattir.ir import Graph, replace_graph
 
 __all__ = [
-    "Decoder",
-    "Footprint",
-    "decoder_graphs",
-    "footprint",
-    "forward_graph",
-    "load_config",
-    "lower",
-    "names",
-    "phase",
-]
+    "Decoder", "Footprint", "decoder_graphs", "footprint", "forward_graph", "load_config", "lower", "names", "phase",
+    "tower",
+]  # fmt: skip
 
 SETTINGS = ("batch", "seq", "past")
 

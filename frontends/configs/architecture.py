@@ -110,10 +110,51 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
+class Vision:
+    """A tower for images: a transformer of `layers` over patches of `patch` pixels a side, of which `merge` by `merge`
+    become one token of the language model through `mergers` chains of products of widths `out`.
+
+    `frames`: images that a patch is of; `classes`: tokens of no patch; `places`: learned positions; `opening`,
+    `closing`: norms before and after the layers; `scaled`: results of a layer's parts times a weight. `window`: patches
+    a side of what all but `full` layers attend within, 0: everything. `side`: the only side of an image, of which up to
+    `tiles` are cut where there are more pixels, 0: any side. `tokens`: of an image, pooled, 0: as merged.
+    `merger_norm`: over a ``patch``, over ``merged`` ones, or ``rms``. `qkv_bias` None: as `bias`.
+    """
+
+    hidden: int
+    layers: int
+    heads: int
+    width: int
+    patch: int
+    out: tuple[int, ...]
+    merge: int = 1
+    mergers: int = 1
+    frames: int = 1
+    gated: bool = False
+    act: str = "gelu"
+    norm: str = "layer_norm"
+    bias: bool = True
+    qkv_bias: bool | None = None
+    patch_bias: bool = True
+    out_bias: bool = True
+    merger_norm: str = ""
+    classes: int = 0
+    places: int = 0
+    opening: bool = False
+    closing: bool = False
+    scaled: bool = False
+    window: int = 0
+    full: int = 0
+    side: int = 0
+    tiles: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Decoder:
     """A language model. `layers`: each kind of layer and how often it occurs. `weights`, `expert_weights`, `cache`:
     how products', experts' and cached numbers are held, as a configuration says; `dtype`: the rest. `towers`: what else
-    than text the configuration has parts for (vision, audio); they are not described."""
+    than text the configuration has parts for (vision, audio); `vision`: the one for images, where its type is known."""
 
     name: str
     source: str
@@ -130,6 +171,7 @@ class Decoder:
     dtype: str = "bf16"
     weights: str = ""
     expert_weights: str = ""
+    vision: Vision | None = None
 
     @property
     def depth(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wattir.dims import Size, ceildiv, symbol
@@ -10,6 +10,7 @@ from wattir.errors import InputError
 from wattir.frontends.configs.architecture import Attention, Decoder, LatentAttention, Layer
 from wattir.frontends.configs.feeds import Spread, feed_forward
 from wattir.frontends.configs.mixers import Span, mix
+from wattir.frontends.configs.vision import seen, vision_graph
 from wattir.frontends.configs.writer import Held, Writer
 from wattir.ir import Graph
 
@@ -102,6 +103,15 @@ def phase(
     )  # fmt: skip
     graph, w = _graph(config, held_as(config, weights, kv_cache), Sharing(tp, ep), span, sizes)
     return graph, Footprint(w.weight_bytes, w.token_bytes, dict(w.windows), w.sequence_bytes)
+
+
+def tower(config: Decoder, side: int, tp: int = 1) -> tuple[Graph, int, int]:
+    """One pass over images of `side` pixels a side by the tower that a model sees them with, on one of `tp` devices;
+    the tokens that an image becomes, and the bytes of its weights. InputError where no tower is described."""
+    if config.vision is None:
+        raise InputError(f"{config.name}: no tower for images is described; leave --images out")
+    graph, w = vision_graph(config.vision, held_as(replace(config, weights="")), side, tp)
+    return graph, seen(config.vision, side)[2], w.weight_bytes
 
 
 def _graph(

@@ -11,6 +11,7 @@ from wattir.frontends.configs import families_sparse as sparse
 from wattir.frontends.configs.architecture import Decoder, Layer
 from wattir.frontends.configs.families_dense import Layers, hidden_of
 from wattir.frontends.configs.keys import Keys
+from wattir.frontends.configs.vision import vision_of
 
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
@@ -33,6 +34,7 @@ def decoder_of(keys: Keys, name: str) -> Decoder:
         name=name, source=keys.where, hidden=hidden_of(text), vocab=text.whole("vocab_size"), layers=_counted(layers),
         tied=text.flag("tie_word_embeddings", keys.flag("tie_word_embeddings", inner in TIED)),
         towers=tuple(name for name in TOWERS if f"{name}_config" in keys), dtype=_dtype(keys, text), **held, **parts,
+        vision=vision_of(keys, hidden_of(text)) if "vision_config" in keys else None,
     )  # fmt: skip
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from wattir.serving_model import Request
     from wattir.serving_report import Load, ServingReport
 
-ONLY_SERVING = ("osl", "osl_spread", "concurrency", "rate", "prefix", "draft", "acceptance", "draft_cost", "tp_size",
-                "ep_size", "pp_size", "dp_size", "weights", "kv_cache", "engine")  # fmt: skip
+ONLY_SERVING = ("osl", "osl_spread", "concurrency", "rate", "prefix", "draft", "acceptance", "draft_cost", "images",
+                "image_size", "tp_size", "ep_size", "pp_size", "dp_size", "weights", "kv_cache", "engine")  # fmt: skip
 NOT_SERVING = ("batch_size", "set", "input", "bounds", "strict", "csv", "runtime", "dtype")
 """Options of `estimate` that say nothing of a served model."""
 
@@ -26,6 +26,8 @@ def add_request(parser: ArgumentParser) -> None:
     add("--isl", metavar="N", type=sample_count, help="tokens of a prompt; asks for serving a language model")
     add("--osl", metavar="N", type=sample_count, help="tokens of an answer, on average")
     add("--osl-spread", metavar="X", type=share(10.0), help="standard deviation of --osl over it (default: 0)")
+    add("--images", metavar="N", type=whole_number, help="images that come with the text, each as tokens more")
+    add("--image-size", metavar="N", type=sample_count, help="pixels of an image's side (default: 1024)")
     add("--prefix", metavar="N", type=whole_number, help="tokens of the prompt that are in the cache already")
     add("--draft", metavar="N", type=whole_number, help="speculative decoding: tokens guessed ahead in each step")
     add("--acceptance", metavar="X", type=share(1.0), help="chance that a guess is accepted, if all before it were")
@@ -96,7 +98,7 @@ def request_of(arguments: Namespace) -> Request:
     """What one request asks."""
     from wattir.serving_model import Request
 
-    names = ("osl_spread", "prefix", "draft", "acceptance", "draft_cost")
+    names = ("osl_spread", "prefix", "draft", "acceptance", "draft_cost", "images", "image_size")
     return Request(arguments.isl, arguments.osl, **_given(arguments, names))
 
 

@@ -95,6 +95,8 @@ def deployed(deployment: Deployment) -> str:
 def request_text(request: Request) -> str:
     """``512 tokens in, 300 out``."""
     parts = [f"{request.isl} tokens in, {request.osl:g} out"]
+    if request.images:
+        parts.append(f"{request.images} images as {request.image_tokens} tokens")
     if request.osl_spread:
         parts.append(f"spread {request.osl_spread:g}")
     if request.prefix:
