@@ -23,7 +23,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain script in the checkout
 
 from wattir.backends.fit.fit_serving import fit, predict
-from wattir.backends.fit.plan_serving import SERVING, conditions_of
+from wattir.backends.fit.plan_serving import V3, conditions_of
 from wattir.backends.fit.tables import read_table
 from wattir.cli.console import Sheet, make_console
 from wattir.device import load_device
@@ -46,10 +46,9 @@ class Claim:
 def tables(data: str, left_out: bool) -> dict[str, Table]:
     """Rows of all machines, by where their joules ``j`` and seconds of a step ``step_s`` come from."""
     parts: dict[str, list[Table]] = {}
-    for plans in SERVING.values():
-        for plan in plans:
-            for source, table in _sources(plan, os.path.join(data, plan.folder), left_out):
-                parts.setdefault(source, []).append(table)
+    for plan in V3.values():
+        for source, table in _sources(plan, os.path.join(data, plan.folder), left_out):
+            parts.setdefault(source, []).append(table)
     return {source: pd.concat(some, ignore_index=True) for source, some in parts.items()}
 
 

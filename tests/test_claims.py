@@ -5,11 +5,13 @@ The whole table, measured beside predicted: `python -m benchmarks.claims`. A fac
 
 from __future__ import annotations
 
+import os
 import statistics
 from typing import Any
 
 import pytest
 
+np = pytest.importorskip("numpy")
 pd = pytest.importorskip("pandas")
 pytest.importorskip("scipy")
 
@@ -100,6 +102,18 @@ def test_precision_is_compared_at_the_same_batch() -> None:
                  ("m", "H100", 8, 32, 1.0))  # fmt: skip
 
     assert claims.of_precision(table) == pytest.approx((30.0, 0.0, -10.0))
+
+
+@pytest.mark.skipif("WATTIR_DATA" not in os.environ, reason="needs the measured sets")
+def test_every_claim_has_numbers_measured_and_predicted() -> None:
+    found = claims.tables(os.environ["WATTIR_DATA"], left_out=False)
+
+    for claim in claims.CLAIMS:
+        numbers = {source: claim.ask(table) for source, table in found.items()}
+        assert set(numbers) == {"measured", "predicted"}
+        assert all(np.isfinite(some).all() for some in numbers.values()), claim.name
+    batch = next(claim for claim in claims.CLAIMS if claim.name.startswith("DeepSeek"))
+    assert batch.ask(found["measured"]) == pytest.approx((7.12, 2.38, 2.99), rel=0.01)
 
 
 def test_a_folder_without_the_set_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:

@@ -13,7 +13,7 @@ pd = pytest.importorskip("pandas")
 pytest.importorskip("scipy")
 
 from benchmarks import accuracy  # noqa: E402
-from wattir.backends.fit.datasets_serving import PROMPTS, architecture, mlenergy_v3  # noqa: E402
+from wattir.backends.fit.datasets_serving import PROMPTS, architecture, mlenergy_v2, mlenergy_v3  # noqa: E402
 from wattir.backends.fit.fit_serving import Conditions, predict, solution, solve, unknowns  # noqa: E402
 from wattir.backends.fit.write import with_engine, with_fit  # noqa: E402
 from wattir.device import device_folder, load_device  # noqa: E402
@@ -102,3 +102,18 @@ def test_files_keep_all_else():
     assert with_engine(again, engine) == again
     refitted = tomllib.loads(with_fit(text, H100, tomllib.loads(text)["interval"], tomllib.loads(text)["fit"]))
     assert refitted["serving"] == tomllib.loads(text)["serving"]
+
+
+def test_steps_of_vllm_2024_wait_for_its_host(tmp_path):
+    """Stages divide devices; texts run in as many batches as there are stages."""
+    frame = pd.DataFrame([
+        {"model_id": "meta-llama/Meta-Llama-3.1-70B-Instruct", "task": "llm-chat", "gpu_model": "NVIDIA H100 80GB HBM3",
+         "tensor_parallel": 4, "pipeline_parallel": 2, "num_gpus": 8, "batch_size_mean_running": 64.0,
+         "output_tokens_mean": 300.0, "output_tokens_per_s": 1000.0, "energy_j_per_output_token": 2.0},
+    ])  # fmt: skip
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    rows = mlenergy_v2(str(tmp_path), "NVIDIA H100 80GB HBM3", H100)
+
+    assert rows.devices.tolist() == [8.0] and rows.texts.tolist() == [32.0] and rows.time_s.tolist() == [0.064]
+    old, new = (engine_on(H100, name) for name in ("vllm_2024", "vllm"))
+    assert old.host_text_s > 2 * new.host_text_s  # PROVENANCE.md of the set: scheduling and sampling on the host

@@ -5,7 +5,7 @@
 
 The output length, the utilisation u and the PUE are drawn; a day of the fleet is queries times the mean. Source of
 method and inputs: Oviedo et al., Energy Use of AI Inference (arXiv 2509.20241). What it leaves out: the prefill, the
-error of the throughput law, and that P_node is a nameplate; `wattir estimate` asks for none of the three.
+error of the throughput law, and that P_node is a nameplate; `wattir.fleet_predict` asks for none of the three.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ Z95 = 1.645
 LEAST_POINTS = 3
 """A throughput law has three coefficients; with fewer points the largest throughput stands for all lengths."""
 MOST_DRAWS = 10_000_000
+SERVED = ("model", "device", "tp_size", "ep_size", "pp_size", "dp_size", "weights", "kv_cache")
+"""Keys of how a model is served; the first two are required."""
 J_PER_WH = 3600.0
 
 
@@ -56,13 +58,15 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model on its node: `node_w` of the nameplate, `points` of (input tokens, output tokens, output tokens/s)."""
+    """A model on its node: `node_w` of the nameplate, `points` of (input tokens, output tokens, output tokens/s);
+    `served`: the published model, its machine and how it lies on it (`wattir.fleet_predict`)."""
 
     id: str
     name: str
     parameters: float
     node_w: float
     points: tuple[tuple[float, float, float], ...]
+    served: Mapping[str, Any] | None = None
 
     @property
     def most_tokens_per_s(self) -> float:
@@ -219,7 +223,8 @@ class _Reader:
 
     def _model(self, name: str, table: Mapping[str, Any]) -> ServedModel:
         key = f"models.{name} "
-        self._keys(table, tuple(field.name for field in fields(ServedModel) if field.name != "id"), key)
+        names = tuple(field.name for field in fields(ServedModel) if field.name not in ("id", "served"))
+        self._keys(table, names, key, ("served",))
         points = table["points"]
         if not isinstance(points, list) or not points:
             raise FleetError(
@@ -231,12 +236,22 @@ class _Reader:
         return ServedModel(
             name, str(table["name"]), self._number(table, "parameters", key, 1e15),
             self._number(table, "node_w", key, 1e6), tuple((row[0], row[1], row[2]) for row in rows),
+            self._served(table, key),
         )  # fmt: skip
 
-    def _keys(self, table: Mapping[str, Any], names: Sequence[str], at: str) -> None:
+    def _served(self, table: Mapping[str, Any], at: str) -> Mapping[str, Any] | None:
+        if "served" not in table:
+            return None
+        served = self._table(table, "served")
+        self._keys(served, SERVED[:2], f"{at}served ", SERVED[2:])
+        return served
+
+    def _keys(
+        self, table: Mapping[str, Any], names: Sequence[str], at: str, others: Sequence[str] = ()
+    ) -> None:  # fmt: skip
         for key in table:
-            if key not in names:
-                raise FleetError(f"{self.where}: unknown key {at}{key!r}{suggestion(key, names)}")
+            if key not in (*names, *others):
+                raise FleetError(f"{self.where}: unknown key {at}{key!r}{suggestion(key, (*names, *others))}")
         for name in names:
             if name not in table:
                 raise FleetError(f"{self.where}: {at}{name!r} is missing; see wattir/fleet.toml for a whole file")

@@ -1,4 +1,4 @@
-"""Serving configurations as rows: ``mlenergy_v3_llm``.
+"""Serving configurations as rows: ``mlenergy_v3_llm``, ``mlenergy_v2_llm``.
 
 Prompt lengths are not in the set. The demands of a row's steps are therefore made on a grid of prompt
 lengths, between which `ServingRows.at` interpolates: the fit takes one length for each task.
@@ -168,5 +168,19 @@ def mlenergy_v3(folder: str, hardware: str, device: Device) -> ServingRows:
             texts=table.batch_size_mean_running, osl=table.output_tokens_mean, spread=spread,
             time_s=table.batch_size_mean_running / table.output_tokens_per_s,
             energy_j=table.energy_j_per_output_token, stalled=table.flag_stalled.eq(1),
+        ), device,
+    )  # fmt: skip
+
+
+def mlenergy_v2(folder: str, hardware: str, device: Device) -> ServingRows:
+    """vLLM 0.5.4 in the steady state, tensor parallel in stages; joules of all boards."""
+    table = read_table(folder, "data")
+    table = table[table.gpu_model.eq(hardware)]
+    return serving_rows(
+        table.assign(
+            model=table.model_id, tp=table.tensor_parallel, ep=1, dp=1, pp=table.pipeline_parallel,
+            texts=table.batch_size_mean_running, osl=table.output_tokens_mean, spread=0.0,
+            time_s=table.batch_size_mean_running / table.output_tokens_per_s,
+            energy_j=table.energy_j_per_output_token, stalled=False,
         ), device,
     )  # fmt: skip

@@ -60,10 +60,16 @@ def _fitted(plan: ServingPlan, text: str, path: str, data: str, say: Callable[[s
     return with_engine(text, with_interval(found.solution.engine, rounded(width), _record(plan, rows, found)))
 
 
+V3 = {
+    device: ServingPlan(device, "vllm", "mlenergy_v3_llm", hardware, sets.mlenergy_v3)
+    for device, hardware in (("h100_sxm", "H100"), ("b200_sxm", "B200"))
+}
+V2 = ServingPlan("h100_sxm", "vllm_2024", "mlenergy_v2_llm", "NVIDIA H100 80GB HBM3", sets.mlenergy_v2)
+"""vLLM 0.5.4: its host is busy with every text of every step."""
+
 SERVING: dict[str, tuple[Callable[[str, str, str, Callable[[str], None]], str | None], ...]] = {
-    "h100_sxm": (partial(_fitted, ServingPlan("h100_sxm", "vllm", "mlenergy_v3_llm", "H100", sets.mlenergy_v3)),
-                 partial(fit_phases, "h100-80gb")),
-    "b200_sxm": (partial(_fitted, ServingPlan("b200_sxm", "vllm", "mlenergy_v3_llm", "B200", sets.mlenergy_v3)),),
+    "h100_sxm": (partial(_fitted, V3["h100_sxm"]), partial(_fitted, V2), partial(fit_phases, "h100-80gb")),
+    "b200_sxm": (partial(_fitted, V3["b200_sxm"]),),
     "a100_sxm": (partial(fit_phases, "a100-80gb"),),
 }  # fmt: skip
 """By device: each fits one engine, from the text of the device's file to one with it, None where its data are not

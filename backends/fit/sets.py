@@ -332,4 +332,5 @@ SETS: dict[str, Callable[[str, str], Found]] = {
     "splitwise_phase_times": _phases,
     "gpu_power_anchors": _anchors,
     "mlenergy_v3_llm": partial(_serving, "vllm", serving.mlenergy_v3),
+    "mlenergy_v2_llm": partial(_serving, "vllm_2024", serving.mlenergy_v2),
 }

@@ -12,6 +12,7 @@ from wattir.cli.arguments import sample_count, whole_number
 
 if TYPE_CHECKING:
     from wattir.fleet import Fleet
+    from wattir.fleet_predict import Beside
 
 HELP = "Wh per query of served models and of a fleet, from measured throughput"
 EXAMPLES = """\
@@ -20,6 +21,7 @@ examples:
   wattir fleet llama_3_1_405b deepseek_r1
   wattir fleet --pue 1.1,1.2 --utilisation 0.5,0.8 --queries 2e9
   wattir fleet --file my_fleet.toml --json
+  wattir fleet --bottom-up --concurrency 512
 """
 
 
@@ -35,6 +37,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--long-share", metavar="SHARE", type=share, help="share of the queries that are long")
     parser.add_argument("--draws", metavar="N", type=sample_count, default=100_000, help="draws (default 100000)")
     parser.add_argument("--seed", metavar="N", type=whole_number, default=0, help="seed of the draws (default 0)")
+    parser.add_argument(
+        "--bottom-up", action="store_true", help="beside it throughput and node power as predicted, prefill with them"
+    )
+    parser.add_argument(
+        "--concurrency", metavar="N", type=sample_count, default=256,
+        help="with --bottom-up: requests at a time on a node (default 256)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object in SI units")
 
 
@@ -44,14 +53,21 @@ def run(arguments: Namespace) -> int:
 
     fleet = asked(load_fleet(arguments.file or PUBLISHED), arguments)
     found = simulate(fleet, arguments.draws, arguments.seed)
+    both: tuple[Beside, ...] = ()
+    if arguments.bottom_up:
+        from wattir.fleet_predict import beside
+
+        both = beside(fleet, arguments.concurrency)
     if arguments.json:
         import json
 
-        print(json.dumps({"source": fleet.source, **found}, indent=2))
+        more = {"bottom_up": [one.to_dict() for one in both]} if both else {}
+        print(json.dumps({"source": fleet.source, **found, **more}, indent=2))
     else:
-        from wattir.cli.fleet_view import show_fleet
+        from wattir.cli.fleet_view import show_beside, show_fleet
 
         show_fleet(fleet, found)
+        show_beside(fleet, both, arguments.concurrency)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +10,7 @@ from rich.console import Console
 from wattir.cli.console import Sheet, clean, make_console
 from wattir.cli.units import digits, percent, prefixed
 from wattir.fleet import J_PER_WH, Fleet
+from wattir.fleet_predict import Beside
 
 DAYS = {
     "traditional_j": "all traditional", "long_j": "all long", "mixed_j": "{share} long",
@@ -68,3 +69,26 @@ def _show_day(console: Console, fleet: Fleet, day: Mapping[str, float]) -> None:
         label = DAYS[key].format(share=percent(fleet.long_share), gain=fleet.long_gain)
         sheet.row(label, prefixed(joules / J_PER_WH, "Wh"))
     sheet.show()
+
+
+def show_beside(fleet: Fleet, both: Sequence[Beside], concurrency: float) -> None:
+    """Both ways of a query at the medians, and the factors that lead from one to the other."""
+    names, console = {model.id: model.name for model in fleet.models}, make_console()
+    for workload in dict.fromkeys(one.workload for one in both):
+        tokens = fleet.workloads[workload].output_tokens
+        title = f"Bottom-up beside it, at the medians: {workload}, {tokens:g} tokens, {concurrency:g} at a time"
+        console.print()
+        sheet = Sheet(
+            console, title, "model", "on", ">top-down", ">bottom-up", ">power", ">decode", ">prefill",
+            ">node", ">tokens/s",
+        )  # fmt: skip
+        for one in both:
+            if one.workload == workload:
+                top, bottom = one.top_down, one.bottom_up
+                sheet.row(
+                    clean(names[one.model]), one.where, prefixed(top.query_j / J_PER_WH, "Wh"),
+                    prefixed(bottom.query_j / J_PER_WH, "Wh"), *(f"x {value:.2f}" for value in one.factors.values()),
+                    f"{prefixed(top.node_w, 'W')} -> {prefixed(bottom.node_w, 'W')}",
+                    f"{top.tokens_per_s:,.0f} -> {bottom.tokens_per_s:,.0f}",
+                )  # fmt: skip
+        sheet.show()
