@@ -15,6 +15,7 @@ from wattir.device import device_from_text, load_device
 from wattir.device_text import device_text
 from wattir.errors import DeviceError, InputError, SizeError
 from wattir.frontends.configs import decoder_graphs, footprint, forward_graph, load_config, phase
+from wattir.machine import ROW_CONSTANTS
 from wattir.serving import FACTORS, Shape, busiest, engine_on, mixed_cost, step_cost
 from wattir.serving_engine import PARTS, Engine
 from wattir.serving_model import Deployment, Request, Served
@@ -164,6 +165,16 @@ def test_narrow_weights_are_read_no_slower_than_wide_ones(device):
         for held in ("bf16", "fp8_channel")
     )
     assert 0.4 < narrow / wide < 0.75
+
+
+@pytest.mark.parametrize("device", ["h100_sxm", "b200_sxm"])
+def test_experts_of_4_bits_run_as_the_kernels_of_the_server(device):
+    model, machine = "openai/gpt-oss-120b", load_device(device)
+    packed, wide = (Served(model, machine, Deployment(tp_size=4, weights=held)) for held in (None, "bf16"))
+    own = [row for part, row, _ in packed.products.groups["tokens"][0] if part == "experts"]
+    assert own and all(row[ROW_CONSTANTS.index("time_at")] >= 0.0 for row in own)  # learned from them
+    seconds = [served.steps(512.0, Request(300, 2000)).pure.time_s["experts"] for served in (packed, wide)]
+    assert seconds[0] < seconds[1]
 
 
 def test_what_memory_does_not_hold_waits():

@@ -279,8 +279,8 @@ def _shape(config: Any, deployment: Deployment) -> tuple[Routing, Shape]:
         layers += times
         scans += times if type(layer.mixer).__name__ in ("Mamba", "DeltaNet") else 0
         if type(layer.feed).__name__ == "Experts":
-            routing = Routing(layer.feed.count, layer.feed.chosen, deployment.copies)
             held = deployment.weights or config.expert_weights or config.weights
+            routing = Routing(layer.feed.count, layer.feed.chosen, deployment.copies, held)
     narrow, packed = float(held == "fp8"), float(held in ("mxfp4", "int4"))
     return routing, Shape(layers, scans, narrow, packed, busiest(deployment.ep_size), deployment.tp_size)
 

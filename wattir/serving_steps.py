@@ -70,11 +70,12 @@ class Demand:
 @dataclass(frozen=True)
 class Routing:
     """`chosen` of `count` experts for each token; 0 where there are none. `copies`: groups of devices that bring
-    tokens of their own to the same experts."""
+    tokens of their own to the same experts. `held`: how these are, such as ``mxfp4``."""
 
     count: int
     chosen: int
     copies: int
+    held: str = ""
 
     def alike(self, tokens: int) -> float:
         """Experts reached by `tokens` tokens of texts of one kind, over those reached by independent ones."""
@@ -132,15 +133,25 @@ def _stacked(first: Work, second: Work) -> Work:
 
 
 WIDE = ("bf16", "fp16", "fp32", "tf32")
+PACKED = (
+    ("moe_torch_flow_power_law_1.2_w4a8_mxfp4_mxfp8", "fp8"),
+    ("vllm_gptossmxfp4moe_triton_oaitritonmxfp4expertsmonolithic_power_law_1.2_w4a16_mxfp4", "bf16"),
+)
+"""Libraries that vLLM calls for experts of 4 bits, TensorRT-LLM's on Blackwell, Triton's on Hopper, and what these
+compute in; with tokens spread over experts by a power law, as texts of one kind do."""
 NO_WORSE = tuple(ROW_CONSTANTS.index(name) for name in ("s_per_byte", "s_per_cache_byte", "fixed_s"))
 
 
-def step_row(device: Device, work: Work) -> Row:
-    """A machine's constants for a kernel of a step.
+def step_row(device: Device, work: Work, held: str) -> Row:
+    """A machine's constants for a kernel of a step, whose experts are `held` so.
 
-    Narrow products by weights that every token needs read memory, and are launched, as well as wide ones: steps are
-    replayed from graphs, and the sets that machines are fitted to timed narrow products with what wraps them.
+    Experts of 4 bits run as the servers' own kernels where the machine knows them (`PACKED`). Narrow products by
+    weights that every token needs read memory, and are launched, as well as wide ones: steps are replayed from graphs,
+    and the sets that machines are fitted to timed narrow products with what wraps them.
     """
+    for library, math in PACKED if held == "mxfp4" and part_of(work) == "experts" else ():
+        if f"experts.{math}@{library}" in device.corrections:
+            return row_of(device, f"experts@{library}", math)
     row = row_of(device, work.family, work.math)
     if work.math in WIDE or part_of(work) != "dense":
         return row
@@ -178,7 +189,7 @@ class Phase:
         self.warnings, self.routing, self.names = kernels.warnings, routing, kernels.names
         self._known: dict[tuple[Any, ...], Demand] = {}
         works = [work for some, _ in kernels.groups.values() for work in some]
-        rows, self.trees = assembled(step_row(device, work) for work in works)
+        rows, self.trees = assembled(step_row(device, work, routing.held) for work in works)
         placed = iter(zip(works, rows, strict=True))
         self.groups = {
             group: ([(part_of(work), row.constants, device.flop_per_s[row.math])
