@@ -81,7 +81,7 @@ def measured_widths(parts: Sequence[Part]) -> Iterator[Found]:
     for kind, shipped in WIDTHS.items():
         used = [part for part in parts if part.pair.relation == kind]
         names = sorted({f"{part.pair.device} from {part.pair.lender}" for part in used})
-        layer, network = (widening(used, kind, network=network) for network in (False, True))
+        layer, network = (widening(parts, kind, network=network) for network in (False, True))
         yield {"relation": kind, "layer": round(layer, 2), "network": round(network, 2), "shipped": list(shipped),
                "pairs": names}  # fmt: skip
 

@@ -6,7 +6,8 @@
     energies per byte                               in proportion to power limit over bandwidth
     corrections by library (``family.math@library``)  as they are: the same library launches the same kernels
     all other corrections                           not: they did no better than the physics on other machines
-    the interval                                    the relative's, widened by `WIDTHS` for the kind of relation
+    the interval                                    the relative's, and `WIDTHS` of the kind of relation: as errors
+                                                    that know nothing of each other, their squares add up
 
 A relative is the nearer the more of these it shares, in this order: maker, class of memory (HBM, GDDR, DDR), and
 architecture. The relatives of a device file stand in that order.
@@ -17,25 +18,34 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from math import hypot
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wattir.device import Coefficients, Device
 
-VARIANT, GENERATION, OTHER = "variant", "generation", "other"
+VARIANT, GENERATION, OTHER, PROCESSOR = "variant", "generation", "other", "processor"
 RELATIONS: Mapping[str, str] = {
     VARIANT: "of its architecture and class of memory",
     GENERATION: "of another architecture with its class of memory",
-    OTHER: "of another class",
+    OTHER: "of another class of memory",
+    PROCESSOR: "of another make, under another library",
 }
 """Kinds of relation, nearest first, as sentences about the relative."""
 
-WIDTHS: Mapping[str, tuple[float, float]] = {VARIANT: (0.45, 0.45), GENERATION: (0.45, 0.45), OTHER: (0.45, 0.45)}
-"""What borrowing adds to the half-widths of a layer's and of a network's interval in log space."""
+WIDTHS: Mapping[str, tuple[float, float]] = {
+    VARIANT: (0.45, 0.45),
+    GENERATION: (0.45, 0.45),
+    OTHER: (0.45, 0.45),
+    PROCESSOR: (2.0, 2.0),
+}
+"""Half-widths in log space, of a layer and of a network, that borrowing adds to the relative's own."""
 
 
 def relation(own: Device, lender: Device) -> str:
     """The kind of relation between two machines: one of `RELATIONS`."""
+    if own.kind != "gpu":
+        return PROCESSOR
     if own.vendor != lender.vendor or _memory_class(own) != _memory_class(lender):
         return OTHER
     return VARIANT if own.architecture and own.architecture == lender.architecture else GENERATION
@@ -58,11 +68,11 @@ def lent(own: Device, lender: Device, widths: Mapping[str, tuple[float, float]] 
         measured=False,
         measured_families=frozenset(),
         borrowed_from=lender.id,
-        interval_layer=lender.interval_layer + layer,
-        interval_network=lender.interval_network + network,
-        interval_families={key: width + layer for key, width in lender.interval_families.items() if "@" in key},
-        interval_source=f"that of {lender.id}, a machine {RELATIONS[kind]}, widened in log space by {layer} for a "
-        f"layer and {network} for a network: what it took among measured machines (benchmarks/transfer.py)",
+        interval_layer=hypot(lender.interval_layer, layer),
+        interval_network=hypot(lender.interval_network, network),
+        interval_families={key: hypot(width, layer) for key, width in lender.interval_families.items() if "@" in key},
+        interval_source=f"that of {lender.id}, a machine {RELATIONS[kind]}, and in log space {layer} for a layer, "
+        f"{network} for a network: what it took where both machines were measured (benchmarks/transfer.py)",
         fits=(),
     )
 

@@ -20,23 +20,38 @@ BORROWED_ENERGY = 0.25
 
 RULE = "90 % quantile of |log E - log E_hat| over rows whose groups were left out whole"
 LAYERS = "layer: every set and family of kernels counting the same"
-NETWORKS = f"network: every model counting the same, less {WAITING_WIDTH} for the share of waiting for the host"
+NETWORKS = (
+    "network: what totals take besides their kernels' own widths, every set and model counting the same, less "
+    f"{WAITING_WIDTH} for the share of waiting for the host"
+)
 
 
-def half_width(errors: Array, cells: Array, level: float = LEVEL) -> float | None:
+def half_width(errors: Array, cells: Array, sets: Array | None = None, level: float = LEVEL) -> float | None:
     """The quantile of absolute log errors, with split conformal's correction for few samples; NaN are left out.
 
-    Every cell (a model, or a family of one set) counts the same, however many samples it has.
+    Every set counts the same (`sets`; without: all are one), and in it every cell (a model, or a family of kernels),
+    however many samples it has.
     """
     kept = np.flatnonzero(np.isfinite(errors))
     if not len(kept):
         return None
-    _, which, counts = np.unique(cells[kept], return_inverse=True, return_counts=True)
-    widths, shares = np.abs(errors[kept]), 1.0 / (counts[which] * len(counts))
+    widths, shares = np.abs(errors[kept]), _shares(cells[kept], np.zeros(len(kept)) if sets is None else sets[kept])
     order = np.argsort(widths)
     wanted = min(level * (1.0 + 1.0 / len(kept)), 1.0)
     at = int(np.searchsorted(np.cumsum(shares[order]), wanted - 1e-9))
     return float(widths[order][min(at, len(kept) - 1)])
+
+
+def _shares(cells: Array, sets: Array) -> Array:
+    """What every sample counts; in all 1."""
+    _, of_set = np.unique(sets, return_inverse=True)
+    _, of_cell = np.unique(cells, return_inverse=True)
+    _, first, which, counts = np.unique(
+        of_set * len(cells) + of_cell, return_index=True, return_inverse=True, return_counts=True
+    )
+    cells_of_set = np.bincount(of_set[first])
+    shares: Array = 1.0 / (counts[which] * cells_of_set[of_set] * len(cells_of_set))
+    return shares
 
 
 def interval(layer: float | None, network: float | None) -> dict[str, Any]:

@@ -118,6 +118,13 @@ def fit(
     return sources, [whole for _, whole in loaded], fitted
 
 
+def fit_once(plan: Plan, text: str, where: str, rows: Rows, say: Callable[[str], None]) -> Device:
+    """The fit to these rows (of `as_run`), judged on nothing."""
+    device = limits_of(text, where)
+    tiles, values = _best(plan, device, priors_for(plan, rows, device, text, where), rows, say)
+    return learned(with_values(device, values, tiles), rows)
+
+
 def priors_for(plan: Plan, rows: Rows, device: Device, text: str, where: str) -> dict[str, Prior]:
     """The priors of all that the rows inform."""
     families, maths = informed(plan, rows, device)
@@ -153,9 +160,7 @@ def fit_and_validate(
     plan: Plan, device: Device, priors: Mapping[str, Prior], rows: Rows, say: Callable[[str], None]
 ) -> tuple[Device, LeftOut]:
     """The best tiles, all parameters on all rows, and the errors with groups left out."""
-    choices = [(tiles, *_solved(device, rows, priors, tiles)) for tiles in plan.tiles]
-    tiles, values, cost = min(choices, key=lambda choice: choice[2])
-    say(f"  {rows.samples} samples, tiles {list(tiles)}, cost {cost:.4f}")
+    tiles, values = _best(plan, device, priors, rows, say)
 
     def again(part: Rows) -> Device:
         found = solve(device, part, priors, tiles, start=values, most_evaluations=12)
@@ -164,6 +169,16 @@ def fit_and_validate(
     errors = left_out(rows, again, plan.folds)
     say(f"  left out: {errors.summary(np.ones(rows.samples, bool))}")
     return learned(with_values(device, values, tiles), rows), errors
+
+
+def _best(
+    plan: Plan, device: Device, priors: Mapping[str, Prior], rows: Rows, say: Callable[[str], None]
+) -> tuple[tuple[float, ...], dict[str, float]]:
+    """The tiles with the least cost on the rows, and the values of all parameters with them."""
+    choices = [(tiles, *_solved(device, rows, priors, tiles)) for tiles in plan.tiles]
+    tiles, values, cost = min(choices, key=lambda choice: choice[2])
+    say(f"  {rows.samples} samples, tiles {list(tiles)}, cost {cost:.4f}")
+    return tiles, values
 
 
 def with_held_out(found: tuple[Device, LeftOut], rows: Rows, source: Array, held: Array) -> Fitted:
@@ -276,30 +291,47 @@ def _clocks(rows: Rows) -> dict[str, list[float]]:
 def _interval(sources: Sequence[Source], fitted: Fitted, plan: Plan) -> dict[str, Any]:
     """The two quantiles of energy, or of time where no energy was measured."""
     network = np.isin(fitted.source, [i for i, source in enumerate(sources) if source.network])
+    several = (np.bincount(fitted.rows.sample, minlength=fitted.rows.samples) > 1) & _without_library(fitted)
     cells = np.char.add(fitted.source.astype(str), main_family(fitted.rows))
-    errors = fitted.errors.energy
-    layers = ~network & _without_library(fitted, ~network)
-    layer = half_width(fitted.errors.physics_energy[layers], cells[layers])
-    beyond = beyond_waiting(errors, fitted.waiting)[network]
-    whole = half_width(beyond, fitted.rows.group[network])
-    if layer is None and whole is None:
+    if not np.isfinite(fitted.errors.energy).any():
         layer = half_width(fitted.errors.time[~network], cells[~network])
         whole = half_width(fitted.errors.time[network], fitted.rows.group[network])
         return borrowed_energy(layer, whole, plan.energies_beyond)
-    return interval(layer, whole) | {"families": _family_widths(fitted, network)}
+    layers = ~network & ~several
+    alone = layers & _without_library(fitted)  # what a family without a width of its own is like
+    alone = alone if alone.any() else layers
+    layer = half_width(fitted.errors.physics_energy[alone], cells[alone])
+    families = _family_widths(fitted, layers)
+    if not network.any():
+        return interval(layer, None) | {"families": families}
+    common = _common_width(fitted, layer or 0.0, families)
+    models = np.where(network, fitted.rows.group, "")
+    total = network | several
+    return interval(layer, half_width(common[total], models[total], fitted.source[total])) | {"families": families}
 
 
-def _without_library(fitted: Fitted, layers: Array) -> Array:
-    """Layers whose kind names no library: what a family without a width of its own is like; all where all name one."""
-    plain_kind = np.array(["@" not in key for key in keys_of(fitted.device, fitted.rows)])
-    return plain_kind if (plain_kind & layers).any() else np.ones_like(layers)
+def _common_width(fitted: Fitted, layer: float, families: Mapping[str, float]) -> Array:
+    """Of every sample the least `interval_network` with which the interval of its joules holds what was measured: what
+    its kernels' own widths do not explain (`wattir.interval.width_of`, solved for it)."""
+    device = replace(fitted.device, interval_layer=layer, interval_network=0.0, interval_families=families)
+    alike = replace(device, interval_layer=1.0, interval_families={})
+    found, squares = sums(device, fitted.rows), sums(alike, fitted.rows).spread
+    wanted = beyond_waiting(fitted.errors.energy, fitted.waiting) ** 2 - found.spread / found.energy_j**2
+    rest = np.maximum(1.0 - squares / found.energy_j**2, 1e-3)
+    common: Array = np.sqrt(np.maximum(wanted, 0.0) / rest)
+    return common
 
 
-def _family_widths(fitted: Fitted, network: Array) -> dict[str, float]:
+def _without_library(fitted: Fitted) -> Array:
+    """Samples whose kind names no library."""
+    return np.array(["@" not in key for key in keys_of(fitted.device, fitted.rows)])
+
+
+def _family_widths(fitted: Fitted, layers: Array) -> dict[str, float]:
     """The quantile of every kind of kernel with enough samples, each set counting the same."""
     keys, found = keys_of(fitted.device, fitted.rows), {}
-    for key in sorted(set(keys[~network].tolist())):
-        mask = ~network & (keys == key) & np.isfinite(fitted.errors.energy)
+    for key in sorted(set(keys[layers].tolist())):
+        mask = layers & (keys == key) & np.isfinite(fitted.errors.energy)
         if mask.sum() >= LEAST_OF_FAMILY:
             width = half_width(fitted.errors.energy[mask], fitted.source[mask])
             found[key] = max(width or 0.0, LEAST_WIDTH)

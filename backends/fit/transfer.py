@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from wattir.device import Device, device_folder, device_from_text, device_ids, load_device
-from wattir.lending import RELATIONS, lent, relation
+from wattir.lending import GENERATION, OTHER, PROCESSOR, RELATIONS, VARIANT, lent, relation
 
 from .evaluate import covered, errors_of, usable, widths
 from .intervals import half_width
@@ -25,6 +25,10 @@ from .rows import Array, Rows
 from .sets import Case, cases
 
 NOTHING: Mapping[str, tuple[float, float]] = dict.fromkeys(RELATIONS, (0.0, 0.0))
+ALIKE: Mapping[str, tuple[str, ...]] = {
+    VARIANT: (VARIANT, GENERATION), GENERATION: (VARIANT, GENERATION), OTHER: (OTHER,), PROCESSOR: (PROCESSOR,),
+}  # fmt: skip
+"""Kinds of relation that cost alike: taken apart, variants came out no nearer than other generations (2026-11-27)."""
 LEAST_WIDTH = 0.05
 """What borrowing costs at least: a kind of relation with few pairs may show nothing by luck."""
 
@@ -132,13 +136,13 @@ def _numbered(names: Array) -> Array:
 
 
 def widening(parts: Sequence[Part], kind: str, *, network: bool, without: str = "") -> float:
-    """What intervals have to be widened by, in log space, to hold 90 % of the rows of pairs of this relation, every
-    pair, set and family (or model) counting the same; those of the machine `without` left out."""
+    """What intervals take besides the relative's own, in log space, to hold 90 % of the rows of pairs of this relation,
+    every pair, set and family (or model) counting the same; those of the machine `without` left out."""
     used = [part for part in parts if part.network == network and part.pair.device != without]
-    used = [part for part in used if part.pair.relation == kind] or used
+    used = [part for part in used if part.pair.relation in ALIKE[kind]] or used
     if not used:
         return 0.0
-    excess = np.concatenate([np.maximum(part.errors - part.width, 0.0) for part in used])
+    excess = np.concatenate([np.sqrt(np.maximum(part.errors**2 - part.width**2, 0.0)) for part in used])
     cells = np.concatenate([part.cell + len(excess) * i for i, part in enumerate(used)])
     return max(half_width(excess, cells) or 0.0, LEAST_WIDTH)
 
@@ -149,7 +153,7 @@ def judged(parts: Sequence[Part], widened: Sequence[float]) -> dict[str, Any]:
     def column(name: str) -> Array:
         return np.concatenate([getattr(part, name) for part in parts])
 
-    width = np.concatenate([part.width + more for part, more in zip(parts, widened, strict=True)])
+    width = np.concatenate([np.hypot(part.width, more) for part, more in zip(parts, widened, strict=True)])
     found: dict[str, Any] = {"rows": len(width), "groups": sum(len(np.unique(part.group)) for part in parts)}
     for name, seen, measured in (("time", "predicted_s", "time_s"), ("energy", "predicted_j", "energy_j")):
         truth, guess = column(measured), column(seen)
