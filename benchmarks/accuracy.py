@@ -4,7 +4,8 @@ Evaluates every device file on whatever rows DIR holds: the folders and columns 
 may be missing or hold other models, shapes and machines. A line per folder, machine and kind of row, and one of all
 kinds together (``all``): errors of time, of energy, of energy given the measured time; coverage and width of the 90 %
 interval. Rows that nothing predicts are counted and named; a damaged file is one line and stops no other. With ``--cv``
-the machines are fitted again with groups of rows left out, and judged on those.
+the machines are fitted again with groups of rows left out, and judged on those; their intervals are those that a device
+file would have from the other groups.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain script in the checkout
 
-from wattir.backends.fit.cross_validate import LeftOut, fold_of
-from wattir.backends.fit.evaluate import errors_of, evaluate_rows, plain, usable
-from wattir.backends.fit.intervals import half_width
-from wattir.backends.fit.plan import Fitted, Source, as_run, fit
+from wattir.backends.fit.cross_validate import fold_of
+from wattir.backends.fit.evaluate import covered, errors_of, evaluate_rows, plain, usable, widths
+from wattir.backends.fit.plan import Fitted, Source, as_run, fit, interval_of
 from wattir.backends.fit.plans import PLANS
 from wattir.backends.fit.rows import JOULES_OF, Array, Rows, together
+from wattir.backends.fit.rows import plain as plain_family
 from wattir.backends.fit.sets import Case, Judged, Left, cases, guarded
 from wattir.cli.accuracy_view import COLUMNS, show_accuracy
 from wattir.cli.console import Sheet, make_console
@@ -94,16 +95,17 @@ def cross_validate(data: str, say: Any) -> Iterator[Found]:
         if found is None:
             continue
         sources, _, fitted = found
+        width = _widths(sources, fitted)
         for i, source in enumerate(sources):
             yield {
                 "folder": source.folder,
                 "device": plan.device,
                 "what": source.data_set,
-                **plain(_left_out(source, i, fitted)),
+                **plain(_left_out(i, fitted, width)),
             }
 
 
-def _left_out(source: Source, index: int, fitted: Fitted) -> Found:
+def _left_out(index: int, fitted: Fitted, width: Array) -> Found:
     mask = fitted.source == index
     rows, errors = fitted.rows.take(mask), fitted.errors
     report: Found = {"rows": rows.samples, "groups": len(set(rows.group.tolist()))}
@@ -111,26 +113,29 @@ def _left_out(source: Source, index: int, fitted: Fitted) -> Found:
         ratio = np.exp(getattr(errors, name)[mask])
         seen = np.isfinite(ratio)
         if seen.any():
-            report[name] = errors_of((ratio * measured)[seen], measured[seen])
-    if "energy" in report:
-        report["energy"] |= _coverage(errors, mask, rows, source.network)
+            predicted, truth = (ratio * measured)[seen], measured[seen]
+            report[name] = errors_of(predicted, truth)
+            if name != "energy_given_time":
+                report[name] |= covered(predicted, truth, width[mask][seen])
     return report
 
 
-def _coverage(errors: LeftOut, mask: Array, rows: Rows, network: bool) -> Found:
-    """Of a 90 % quantile taken on the other half of the groups."""
-    energy, half = np.abs(errors.energy[mask]), fold_of(rows.group, rows.label, 2)
-    cells = rows.group if network else np.zeros(rows.samples)
-    inside, widths = np.full(len(energy), np.nan), []
-    for number in (0, 1):
-        width = half_width(energy[half != number], cells[half != number])
-        if width is not None:
-            inside[half == number] = energy[half == number] <= width
-            widths.append(width)
-    inside[~np.isfinite(energy)] = np.nan
-    if not widths or not np.isfinite(inside).any():
-        return {}
-    return {"coverage": float(np.nanmean(inside)), "median_half_width": float(np.median(widths))}
+def _widths(sources: Sequence[Source], fitted: Fitted) -> Array:
+    """Half-widths of every sample, by the interval that a device file would have without its fold of groups."""
+    rows, found = fitted.rows, np.full(fitted.rows.samples, np.nan)
+    fold = fold_of(rows.group, rows.label, min(FOLDS, len(set(rows.group.tolist()))))
+    families = frozenset(plain_family(family) for family, _ in rows.kinds)
+    for number in range(int(fold.max()) + 1 if len(set(fold.tolist())) > 1 else 0):
+        table = interval_of(sources, fitted.take(fold != number))
+        device = replace(
+            fitted.device, interval_layer=table["layer"], interval_network=table["network"],
+            interval_families=table.get("families", {}), measured_families=families,
+        )  # fmt: skip
+        found[fold == number] = widths(device, rows.take(fold == number))
+    return found
+
+
+FOLDS = 5
 
 
 def show(found: Sequence[Found], left: Sequence[Left]) -> None:

@@ -142,6 +142,13 @@ def test_a_small_cell_counts_as_much_as_a_large_one_in_the_interval():
     assert half_width(errors, cells) == 0.5
 
 
+def test_a_large_set_of_many_cells_counts_as_much_as_a_small_set():
+    errors = np.concatenate([np.linspace(0.0, 1.0, 90), np.full(10, 2.0)])
+    cells, sets = np.concatenate([np.arange(90), np.zeros(10)]), np.concatenate([np.zeros(90), np.ones(10)])
+    assert half_width(errors, cells, sets) == 2.0  # half of the weight is the small set's
+    assert half_width(errors, cells) < 1.0  # one cell of ninety
+
+
 def test_waiting_for_the_host_explains_a_part_of_an_error():
     found = beyond_waiting(np.array([-0.5, 0.5, 0.1]), np.array([0.0, 1.0, 1.0]))
     assert found == pytest.approx([0.5, 0.5 - WAITING_WIDTH, 0.0])

@@ -81,6 +81,11 @@ class Fitted:
     errors: LeftOut
     waiting: Array
 
+    def take(self, mask: Array) -> Fitted:
+        """The samples where the mask is true."""
+        errors = LeftOut(*(getattr(self.errors, each.name)[mask] for each in fields(LeftOut)))
+        return Fitted(self.device, self.rows.take(mask), self.source[mask], errors, self.waiting[mask])
+
 
 def fixed(value: float) -> Prior:
     """A parameter that is known and not fitted."""
@@ -96,7 +101,7 @@ def run(plan: Plan, text: str, where: str, data: str, say: Callable[[str], None]
     records = [
         _record(source, i, rows, fitted, plan) for i, (source, rows) in enumerate(zip(sources, whole, strict=True))
     ]
-    return with_fit(text, fitted.device, _interval(sources, fitted, plan), records)
+    return with_fit(text, fitted.device, interval_of(sources, fitted, plan), records)
 
 
 def fit(
@@ -288,7 +293,7 @@ def _clocks(rows: Rows) -> dict[str, list[float]]:
     return {"clocks_hz": [float(known.min()), float(known.max())]} if len(known) else {}
 
 
-def _interval(sources: Sequence[Source], fitted: Fitted, plan: Plan) -> dict[str, Any]:
+def interval_of(sources: Sequence[Source], fitted: Fitted, plan: Plan) -> dict[str, Any]:
     """The two quantiles of energy, or of time where no energy was measured."""
     network = np.isin(fitted.source, [i for i, source in enumerate(sources) if source.network])
     several = (np.bincount(fitted.rows.sample, minlength=fitted.rows.samples) > 1) & _without_library(fitted)

@@ -1,0 +1,151 @@
+"""What machines without measurements borrow: from whom, in which proportions, and how sure that is said to be."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from math import hypot
+from pathlib import Path
+
+import pytest
+
+from wattir.device import Correction, device_ids, load_device
+from wattir.lending import RELATIONS, WIDTHS, lent, relation
+
+RANK = list(RELATIONS)
+
+
+@pytest.mark.parametrize(
+    ("own", "lender", "kind"),
+    [("b300_sxm", "b200_sxm", "variant"), ("h100_pcie", "h100_sxm", "variant"), ("t4", "rtx_2080_ti", "variant"),
+     ("l4", "l40s", "variant"), ("b200_sxm", "h200_sxm", "generation"), ("v100", "a100_pcie_40gb", "generation"),
+     ("rtx_pro_6000_server", "l40s", "generation"),  # GDDR on both
+     ("a30", "a10", "other"),  # Ampere, but HBM and GDDR
+     ("b60", "l40s", "other"),  # another maker
+     ("xeon_gold_5120", "xeon_broadwell_ep", "processor")],
+)  # fmt: skip
+def test_the_kind_of_relation(own, lender, kind):
+    assert relation(load_device(own), load_device(lender)) == kind
+
+
+def test_a_file_that_names_no_memory_is_of_a_class_of_its_own():
+    h200 = load_device("h200_sxm")
+    assert relation(replace(h200, id="mine", memory=""), h200) == "other"
+
+
+@pytest.mark.parametrize("device_id", [name for name in device_ids() if not load_device(name).measured])
+def test_borrowers_take_from_the_nearest_kind_of_measured_machine(device_id):
+    own = load_device(device_id)
+    ranks = [RANK.index(relation(own, load_device(name))) for name in own.relatives]
+    measured = [load_device(name) for name in device_ids() if load_device(name).measured]
+    nearest = min(RANK.index(relation(own, other)) for other in measured if other.kind == own.kind)
+
+    assert ranks == sorted(ranks) and ranks[0] == nearest
+    assert RELATIONS[RANK[ranks[0]]] in own.interval_source
+
+
+def test_limits_scale_what_is_lent_by_hand():
+    lender = load_device("h200_sxm")
+    corrections = {"matmul.bf16": Correction("plain", ""), "matmul.bf16@cublas": Correction("library", "")}
+    lender = replace(lender, corrections=corrections, interval_families={"matmul.bf16": 0.1, "matmul.bf16@cublas": 0.3})
+    twice = replace(
+        lender, id="twice", power_w=2 * lender.power_w, memory_bytes_per_s=4 * lender.memory_bytes_per_s,
+        flop_per_s={math: 8 * rate for math, rate in lender.flop_per_s.items()},
+    )  # fmt: skip
+    found, c, given = lent(twice, lender), lent(twice, lender).coefficients, lender.coefficients
+    layer, network = WIDTHS["variant"]
+
+    assert c.static_w == pytest.approx(2 * given.static_w)
+    assert c.j_per_byte == pytest.approx(given.j_per_byte / 2)  # twice the power over four times the bandwidth
+    assert c.j_per_flop["bf16"] == pytest.approx(given.j_per_flop["bf16"] / 4)
+    assert c.families == given.families  # shares of the limits
+    assert list(found.corrections) == list(found.interval_families) == ["matmul.bf16@cublas"]  # the library's own
+    assert found.interval_families["matmul.bf16@cublas"] == pytest.approx(hypot(0.3, layer))
+    assert found.interval_network == pytest.approx(hypot(lender.interval_network, network))
+    assert not found.measured and found.borrowed_from == "h200_sxm" and not found.fits
+
+
+def test_widths_grow_with_distance():
+    for narrow, wide in pairwise(RANK):
+        assert all(a <= b for a, b in zip(WIDTHS[narrow], WIDTHS[wide], strict=True))
+
+
+class TestLeftOut:
+    """The fit's side: nothing of a machine is left in what predicts it."""
+
+    @pytest.fixture(autouse=True)
+    def _needs_the_fit(self):
+        for name in ("pandas", "scipy", "numba", "lightgbm"):
+            pytest.importorskip(name)
+
+    def test_a_lender_returns_what_it_has_from_the_machine(self):
+        from wattir.backends.fit.transfer import left_out
+
+        lender = load_device("h100_sxm")
+        assert "conv3x3" in lender.coefficients.families  # itself lent, by h200_sxm
+        found = left_out("h200_sxm", "h100_sxm")
+        assert "conv3x3" not in found.coefficients.families
+        assert found.interval_network == lender.interval_network and found.id == "h200_sxm"
+
+    def test_pairs_are_nearest_of_each_kind_and_joules_come_from_elsewhere(self):
+        from wattir.backends.fit.transfer import pairs
+
+        found = {(pair.relation): pair for pair in pairs(["h200_sxm"])}
+        assert found["variant"].lender == "h100_sxm" and not found["variant"].joules  # h100's begin with h200's
+        assert found["generation"].lender == "b200_sxm" and found["generation"].joules
+        assert {pair.lender for pair in pairs(["raspberry_pi_5"])}.isdisjoint({"raspberry_pi_5_onnx"})  # one machine
+
+    def test_what_widens_is_beyond_the_lenders_own_width_and_of_other_machines(self):
+        np = pytest.importorskip("numpy")
+        from wattir.backends.fit.transfer import Pair, Part, judged, widening
+
+        def part(device, log_error, width):
+            n = 20
+            one = np.ones(n)
+            return Part(
+                Pair(device, "lender", "other", True), "set", "rows", False, np.arange(n), np.zeros(n, int),
+                one > 0, one, one, np.exp(log_error) * one, np.exp(log_error) * one, width * one,
+            )  # fmt: skip
+
+        parts = [part("a", 0.5, 0.3), part("b", 0.1, 0.3)]
+        assert widening(parts, "other", network=False) == pytest.approx(0.4)  # 0.3^2 + 0.4^2 = 0.5^2
+        assert widening(parts, "other", network=False, without="a") == 0.05  # b was within the lender's width
+        assert judged(parts[:1], [0.05])["energy"]["coverage"] == 0.0
+        assert judged(parts[:1], [0.41])["energy"]["coverage"] == 1.0
+
+    def test_the_benchmark_predicts_from_relatives_alone(self, tmp_path: Path, capsys):
+        pd = pytest.importorskip("pandas")
+        from benchmarks import transfer
+
+        rows = [
+            {"framework": "VLLM", "system": "b200_sxm", "gemm_dtype": "bfloat16", "m": m, "n": 4096, "k": 4096,
+             "latency_ms": 0.2, "power_w": 900.0, "kernel_source": "nobody's"} for m in (64, 512, 4096)
+        ]  # fmt: skip
+        (tmp_path / "kernels_power").mkdir()
+        pd.DataFrame(rows).to_parquet(tmp_path / "kernels_power" / "gemm.parquet")
+        assert transfer.main(["--data", str(tmp_path), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+
+        lenders = {each["relation"]: each["from"] for each in found["transfers"]}
+        assert lenders["generation"] == "h200_sxm"
+        assert all(each["device"] == "b200_sxm" and each["rows"] == 3 for each in found["transfers"])
+        assert {each["what"] for each in found["transfers"]} == {"all", "other libraries", "gemm bfloat16"}
+        assert [each["relation"] for each in found["widths"]] == RANK and found["clocks"] == []
+
+    @pytest.mark.parametrize("name", ["transfer", "task_left_out"])
+    def test_a_missing_folder_is_said(self, name, tmp_path, capsys):
+        from importlib import import_module
+
+        assert import_module(f"benchmarks.{name}").main(["--data", str(tmp_path / "nowhere")]) == 2
+        assert "no such folder" in capsys.readouterr().err
+
+    def test_kinds_of_layers_tell_causal_attention_apart(self):
+        from benchmarks.task_left_out import _kinds, _layer_kinds
+        from wattir import layers
+        from wattir.backends.fit.rows import network_rows
+
+        graphs = [layers.attention(1, 8, 128, 128, 64, "bf16", causal=causal) for causal in (True, False)]
+        rows = network_rows(graphs, time_s=[1.0, 1.0], energy_j=[1.0, 1.0], group=["a", "b"])
+        assert _layer_kinds(rows).tolist() == ["attention causal", "attention"]
+        assert _kinds(rows) == {"attention causal", "attention"}
