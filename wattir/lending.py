@@ -40,9 +40,9 @@ WIDTHS: Mapping[str, tuple[float, float]] = {
 
 By ``python -m benchmarks.transfer`` of 2026-11-27: what 90 % of the rows took with each machine left out whole, every
 pair, set and family (or model) counting the same. Layers: kernels_power, kernels_latency, torch_layers_a30_2080ti,
-irene_transformers and the H200's own, on 10 GPUs (17 pairs of one class of memory, 11 of another), getzner_cpu_layers and
-willowec_cpu_layers on 3 processors. Networks: whole_models_eager, torch_layers_a30_2080ti, irene_transformers and the
-H200's own; of processors none, so half of a layer's. Variants took no less than other generations: they stand as one.
+irene_transformers and the H200's own, on 11 GPUs (18 pairs of one class of memory, 11 of another); getzner_cpu_layers
+and willowec_cpu_layers on 3 processors. Networks: whole_models_eager, torch_layers_a30_2080ti, irene_transformers and
+the H200's own; of processors none, so half of a layer's. Variants took no less than other generations: they are one.
 """
 
 
