@@ -41,12 +41,24 @@ OF_SHAPES = tuple(i for i, name in enumerate(FEATURES) if name not in ("ops", "b
 def learned(device: Device, rows: Rows) -> Device:
     """The device with a correction for every kind of kernel of which there are enough rows of it alone."""
     found = dict(device.corrections)
-    for kind, samples in _kinds_alone(rows):
-        part = rows.take(samples)
-        if part.samples >= LEAST_ROWS and len(set(part.group.tolist())) >= LEAST_GROUPS:
-            some = part.take(drawn(part.samples, MOST_ROWS))
-            found[row_of(device, *kind, strict_fp32=True).key] = _correction(device, some)
+    for kind, samples in _lessons(rows):
+        found[row_of(device, *kind, strict_fp32=True).key] = _correction(device, rows.take(samples))
     return replace(device, corrections=found)
+
+
+def taught(rows: Rows) -> Array:
+    """Which samples `learned` learns from."""
+    found = np.zeros(rows.samples, bool)
+    for _, samples in _lessons(rows):
+        found[samples] = True
+    return found
+
+
+def _lessons(rows: Rows) -> Iterator[tuple[tuple[str, str], Array]]:
+    """Each kind of kernel of which there are enough rows, and the samples of it that teach its correction."""
+    for kind, samples in _kinds_alone(rows):
+        if len(samples) >= LEAST_ROWS and len(set(rows.group[samples].tolist())) >= LEAST_GROUPS:
+            yield kind, samples[drawn(len(samples), MOST_ROWS)]
 
 
 def _kinds_alone(rows: Rows) -> Iterator[tuple[tuple[str, str], Array]]:

@@ -16,7 +16,7 @@ from wattir.machine import row_of
 
 from .cross_validate import LeftOut, left_out, log_errors
 from .intervals import BORROWED_ENERGY, beyond_waiting, borrowed_energy, half_width, interval
-from .learn import learned
+from .learn import learned, taught
 from .model import predict, sums
 from .priors import limits_of, priors_from, priors_of
 from .rows import WEIGHT_BYTES, Array, Rows, drawn, plain, together
@@ -72,7 +72,8 @@ class Plan:
 class Fitted:
     """A fitted device, its rows with the source of each, and its errors on them when their groups were left out.
 
-    `waiting`: the share of each row's joules that the device draws while it waits for the host.
+    `waiting`: the share of each row's joules that the device draws while it waits for the host; `taught`: whether a
+    correction learned from it.
     """
 
     device: Device
@@ -80,11 +81,14 @@ class Fitted:
     source: Array
     errors: LeftOut
     waiting: Array
+    taught: Array
 
     def take(self, mask: Array) -> Fitted:
         """The samples where the mask is true."""
         errors = LeftOut(*(getattr(self.errors, each.name)[mask] for each in fields(LeftOut)))
-        return Fitted(self.device, self.rows.take(mask), self.source[mask], errors, self.waiting[mask])
+        return Fitted(
+            self.device, self.rows.take(mask), self.source[mask], errors, self.waiting[mask], self.taught[mask]
+        )  # fmt: skip
 
 
 def fixed(value: float) -> Prior:
@@ -194,8 +198,10 @@ def with_held_out(found: tuple[Device, LeftOut], rows: Rows, source: Array, held
     errors = np.full((len(fields(LeftOut)), rows.samples), np.nan)
     errors[:, ~held] = [getattr(known, each.name) for each in fields(LeftOut)]
     errors[:, held] = log_errors(device, rows.take(held))
+    lessons = np.zeros(rows.samples, bool)
+    lessons[~held] = taught(rows.take(~held))
     cost = sums(device, rows)
-    return Fitted(device, rows, source, LeftOut(*errors), cost.waiting_j / cost.energy_j)
+    return Fitted(device, rows, source, LeftOut(*errors), cost.waiting_j / cost.energy_j, lessons)
 
 
 def with_host(device: Device, rows: Rows) -> Device:
@@ -276,7 +282,8 @@ def _record(source: Source, index: int, whole: Rows, fitted: Fitted, plan: Plan)
     mask = fitted.source == index
     used = 0 if source.held_out else int((mask & (fitted.rows.weight[:, 0] > 0.0)).sum())
     record: dict[str, Any] = {
-        "data_set": source.data_set, "rows": whole.samples, "rows_used": used, "grouped_by": source.grouped_by,
+        "data_set": source.data_set, "rows": whole.samples, "rows_used": used,
+        "rows_corrections": int(fitted.taught[mask].sum()), "grouped_by": source.grouped_by,
         "groups": len(set(whole.group.tolist())), "families": list(source.families), **fitted.errors.summary(mask),
         "dropped": [f"{count} {reason}" for reason, count in whole.dropped.items() if count], **_clocks(whole),
         "date": date.today().isoformat(), "command": plan.command or f"wattir fit --device {plan.device}",
