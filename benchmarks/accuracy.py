@@ -15,7 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain 
 
 from wattir.backends.fit.cross_validate import fold_of
 from wattir.backends.fit.evaluate import covered, errors_of, evaluate_rows, plain, usable, widths
-from wattir.backends.fit.plan import Fitted, Source, as_run, fit, interval_of
+from wattir.backends.fit.plan import Fitted, Source, as_run, fit, interval_of, with_interval
 from wattir.backends.fit.plans import PLANS
 from wattir.backends.fit.rows import JOULES_OF, Array, Rows, together
-from wattir.backends.fit.rows import plain as plain_family
 from wattir.backends.fit.sets import Case, Judged, Left, cases, guarded
 from wattir.cli.accuracy_view import COLUMNS, show_accuracy
 from wattir.cli.console import Sheet, make_console
@@ -124,14 +123,9 @@ def _widths(sources: Sequence[Source], fitted: Fitted) -> Array:
     """Half-widths of every sample, by the interval that a device file would have without its fold of groups."""
     rows, found = fitted.rows, np.full(fitted.rows.samples, np.nan)
     fold = fold_of(rows.group, rows.label, min(FOLDS, len(set(rows.group.tolist()))))
-    families = frozenset(plain_family(family) for family, _ in rows.kinds)
     for number in range(int(fold.max()) + 1 if len(set(fold.tolist())) > 1 else 0):
         table = interval_of(sources, fitted.take(fold != number))
-        device = replace(
-            fitted.device, interval_layer=table["layer"], interval_network=table["network"],
-            interval_families=table.get("families", {}), measured_families=families,
-        )  # fmt: skip
-        found[fold == number] = widths(device, rows.take(fold == number))
+        found[fold == number] = widths(with_interval(fitted, table), rows.take(fold == number))
     return found
 
 

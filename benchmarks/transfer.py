@@ -23,9 +23,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain script in the checkout
 
 from wattir.backends.fit.evaluate import evaluate_rows, plain
-from wattir.backends.fit.plan import fit
+from wattir.backends.fit.plan import fit, interval_of, with_interval
 from wattir.backends.fit.plans import PLANS
-from wattir.backends.fit.transfer import Pair, Part, judged, measured_rows, pairs, predicted, widening
+from wattir.backends.fit.transfer import ALIKE, Pair, Part, judged, measured_rows, pairs, predicted, widening
 from wattir.cli.accuracy_view import COLUMNS, show_accuracy
 from wattir.cli.console import Sheet, make_console
 from wattir.device import device_folder
@@ -79,11 +79,10 @@ def _report(widths: tuple[float, float], pair: Pair, folder: str, what: str, own
 def measured_widths(parts: Sequence[Part]) -> Iterator[Found]:
     """What each kind of relation takes, beside what device files get."""
     for kind, shipped in WIDTHS.items():
-        used = [part for part in parts if part.pair.relation == kind]
-        names = sorted({f"{part.pair.device} from {part.pair.lender}" for part in used})
-        layer, network = (widening(parts, kind, network=network) for network in (False, True))
-        yield {"relation": kind, "layer": round(layer, 2), "network": round(network, 2), "shipped": list(shipped),
-               "pairs": names}  # fmt: skip
+        used = [part for part in parts if part.pair.relation in ALIKE[kind]]
+        pairs_of = sorted({f"{part.pair.device} from {part.pair.lender}" for part in used})
+        layer, network = (round(widening(used, kind, network=network), 2) or None for network in (False, True))
+        yield {"relation": kind, "layer": layer, "network": network, "shipped": list(shipped), "pairs": pairs_of}
 
 
 def other_clocks(data: str, say: Any) -> Iterator[Found]:
@@ -99,7 +98,7 @@ def other_clocks(data: str, say: Any) -> Iterator[Found]:
     rows = many.load(os.path.join(data, many.folder))
     if found is None or not rows.samples:
         return
-    device = replace(found[2].device, fits=({"clocks_hz": [9e8]},))
+    device = replace(with_interval(found[2], interval_of(found[0], found[2])), fits=({"clocks_hz": [9e8]},))
     for clock_hz in (None, *np.unique(rows.clock_hz)):
         part = rows if clock_hz is None else rows.take(rows.clock_hz == clock_hz)
         name = "all clocks" if clock_hz is None else f"{1e-6 * clock_hz:.0f} MHz"
@@ -112,11 +111,11 @@ def show(found: Sequence[Found], widths: Sequence[Found], clocks: Sequence[Found
     lines = [([each["folder"], each["device"], each["from"], each["relation"], each["what"]], each) for each in found]
     show_accuracy("Left out whole, predicted from a relative", names, lines)
     sheet = Sheet(make_console(COLUMNS), "What borrowing adds to the interval", "relation", ">layer", ">network",
-                  ">shipped", "pairs")  # fmt: skip
+                  ">shipped", ">pairs")  # fmt: skip
     for each in widths:
         shipped = " and ".join(f"{width:g}" for width in each["shipped"])
-        sheet.row(RELATIONS[each["relation"]], f"{each['layer']:.2f}", f"{each['network']:.2f}", shipped,
-                  "; ".join(each["pairs"]))  # fmt: skip
+        widths_of = (str(each[name] or "-") for name in ("layer", "network"))
+        sheet.row(RELATIONS[each["relation"]], *widths_of, shipped, f"{len(each['pairs'])}")
     sheet.show()
     show_accuracy("Fitted at one clock", ["machine", "at"], [([each["device"], each["what"]], each) for each in clocks])
 

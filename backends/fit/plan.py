@@ -322,6 +322,15 @@ def interval_of(sources: Sequence[Source], fitted: Fitted, plan: Plan) -> dict[s
     return interval(layer, half_width(common[total], models[total], fitted.source[total])) | {"families": families}
 
 
+def with_interval(fitted: Fitted, table: Mapping[str, Any]) -> Device:
+    """The fitted device with the interval of a table (`interval_of`), all families of its rows measured."""
+    families = frozenset(plain(family) for family, _ in fitted.rows.kinds)
+    return replace(
+        fitted.device, interval_layer=table["layer"], interval_network=table["network"],
+        interval_families=table.get("families", {}), measured_families=families,
+    )  # fmt: skip
+
+
 def _common_width(fitted: Fitted, layer: float, families: Mapping[str, float]) -> Array:
     """Of every sample the least `interval_network` with which the interval of its joules holds what was measured: what
     its kernels' own widths do not explain (`wattir.interval.width_of`, solved for it)."""
