@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain 
 
 from wattir.backends.fit.cross_validate import fold_of
 from wattir.backends.fit.evaluate import covered, errors_of, evaluate_rows, plain, usable, widths
-from wattir.backends.fit.plan import Fitted, Source, as_run, fit, interval_of, with_interval
+from wattir.backends.fit.plan import Fitted, Plan, Source, as_run, fit, interval_of, with_interval
 from wattir.backends.fit.plans import PLANS
 from wattir.backends.fit.rows import JOULES_OF, Array, Rows, together
 from wattir.backends.fit.sets import Case, Judged, Left, cases, guarded
@@ -94,7 +94,7 @@ def cross_validate(data: str, say: Any) -> Iterator[Found]:
         if found is None:
             continue
         sources, _, fitted = found
-        width = _widths(sources, fitted)
+        width = _widths(sources, fitted, plan)
         for i, source in enumerate(sources):
             yield {
                 "folder": source.folder,
@@ -119,12 +119,12 @@ def _left_out(index: int, fitted: Fitted, width: Array) -> Found:
     return report
 
 
-def _widths(sources: Sequence[Source], fitted: Fitted) -> Array:
+def _widths(sources: Sequence[Source], fitted: Fitted, plan: Plan) -> Array:
     """Half-widths of every sample, by the interval that a device file would have without its fold of groups."""
     rows, found = fitted.rows, np.full(fitted.rows.samples, np.nan)
     fold = fold_of(rows.group, rows.label, min(FOLDS, len(set(rows.group.tolist()))))
     for number in range(int(fold.max()) + 1 if len(set(fold.tolist())) > 1 else 0):
-        table = interval_of(sources, fitted.take(fold != number))
+        table = interval_of(sources, fitted.take(fold != number), plan)
         found[fold == number] = widths(with_interval(fitted, table), rows.take(fold == number))
     return found
 

@@ -98,7 +98,7 @@ def other_clocks(data: str, say: Any) -> Iterator[Found]:
     rows = many.load(os.path.join(data, many.folder))
     if found is None or not rows.samples:
         return
-    device = replace(with_interval(found[2], interval_of(found[0], found[2])), fits=({"clocks_hz": [9e8]},))
+    device = replace(with_interval(found[2], interval_of(found[0], found[2], one)), fits=({"clocks_hz": [9e8]},))
     for clock_hz in (None, *np.unique(rows.clock_hz)):
         part = rows if clock_hz is None else rows.take(rows.clock_hz == clock_hz)
         name = "all clocks" if clock_hz is None else f"{1e-6 * clock_hz:.0f} MHz"
