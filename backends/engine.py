@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -110,8 +111,18 @@ def _row(
         sums[lane, 4] += values[0, LAUNCHES] * count * host_op_s
 
 
+def compiled(function: Callable[..., Any]) -> Any:
+    """A function compiled when it is first called, and kept on disk where there is a place for it: beside its module or
+    in the user's cache. It lets go of the interpreter's lock."""
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # neither can be written to, as in a container without a home
+        return njit(**options)(function)
+
+
 def _make_run(stamp: int) -> Any:
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @compiled
     def run(
         sizes: Any, numbers: Any, steps: Any, checked: Any, cells: Any, times: Any, constants: Any, spreads: Any,
         widening: Any, trees: Any, host_op_s: float, sums: Any, first: int, end: int,
@@ -137,7 +148,7 @@ def _make_run(stamp: int) -> Any:
 
 def source_stamp() -> int:
     """A checksum of the text of the formulas and of what they take."""
-    text = repr((CELLS, ROW_CONSTANTS, SUMS)).encode()
+    text = repr((CELLS, ROW_CONSTANTS, SUMS, EXACT, MAX_DIM, CHANCE)).encode()
     for module in FORMULAS:
         assert module.__file__
         with open(module.__file__, "rb") as file:

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from wattir.totals import totals
 
-from .engine import source_stamp
+from .engine import compiled, source_stamp
 
 LANES = 512
 """Candidates that go through all tables together: a table stays in the first-level cache while they add its rows."""
@@ -61,7 +61,7 @@ def _add_row(_: Any, sums: Any, lane: Any, rows: Any, row: Any) -> Any:
     return types.void(sums, types.intp, rows, types.intp), generate
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def learn(address: int, step: int, like: Any, indices: Any, known: int, first: int, end: int) -> int:
     """Gives the values of a column that have no index one, in order of appearance. The column is whole numbers of the
     dtype of `like` from `address` on, `step` apart; `indices` maps a value to its index, `known` is how many have one.
@@ -96,7 +96,7 @@ def _look_up(address: int, step: int, like: Any, indices: Any, start: int, place
 
 
 def _make_gathers(stamp: int) -> tuple[Any, Any]:
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @compiled
     def gather_indices(
         index: Any, counts: Any, rows: Any, host_s: Any, starts: Any, members: Any, strides: Any, constants: Any,
         out: Any, first: int, end: int,
@@ -119,7 +119,7 @@ def _make_gathers(stamp: int) -> tuple[Any, Any]:
             refused += _finish(sums, waits, constants, out, start, width)
         return refused
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @compiled
     def gather_sizes(
         addresses: Any, steps: Any, like: Any, maps: Any, direct: Any, rows: Any, host_s: Any, starts: Any,
         members: Any, strides: Any, constants: Any, out: Any, first: int, end: int,

@@ -14,9 +14,23 @@ from wattir.errors import SizeError
 from wattir.graph_check import MAX_DIM
 from wattir.interval import WAITING_WIDTH
 from wattir.program import Program
-from wattir.tables import MERGED_ROWS, Answers, Tables, finished, laid_out, merged, run_program, table_of
-from wattir.threads import LEAST, ranges, spread
+from wattir.tables import (
+    CANDIDATE_S,
+    KERNEL_S,
+    MERGED_ROWS,
+    Answers,
+    Tables,
+    finished,
+    laid_out,
+    merged,
+    run_program,
+    table_of,
+)
+from wattir.threads import ranges, spread
 from wattir.totals import SUMS, ends
+
+FIRST = 2**14
+"""So many candidates are looked at before tables are made: they have all values that are not rare."""
 
 
 def evaluate_arrays(model: CostModel, sizes: Mapping[str, Any]) -> Answer:
@@ -62,7 +76,7 @@ def encoded(model: CostModel, sizes: Mapping[str, Any]) -> Codes:
     """The sizes as codes, of which the values of the first candidates are known."""
     arrays = {name: _whole(name, value) for name, value in sizes.items() if is_many(value)}
     codes = Codes(arrays, model.bind({**sizes, **{name: array.flat[0].item() for name, array in arrays.items()}}))
-    codes.learn([(0, min(codes.count, LEAST))])
+    codes.learn([(0, min(codes.count, FIRST))])
     return codes
 
 
@@ -75,7 +89,7 @@ def ask(model: CostModel, programs: Sequence[Program], codes: Codes, hosted: boo
     while left:
         tables, direct = _tables(model, programs, codes, model.host_op_s if hosted else 0.0)
         taken = (*codes.as_arguments(), direct, *tables.layout, tables.constants, out)
-        found = spread(_gatherer(taken), left, codes.count)
+        found = spread(_gatherer(taken), left, CANDIDATE_S * codes.count)
         refused += sum(max(count, 0) for count in found)
         left = [piece for piece, count in zip(left, found, strict=True) if count < 0]
         codes.learn(left)
@@ -93,10 +107,11 @@ def _tables(model: CostModel, programs: Sequence[Program], codes: Codes, host_op
     """The tables of programs with few values, and the sums of the others [candidates or 0, SUMS]."""
     small = [program for program in programs if _fits(program, codes)]
     large = [program for program in programs if not _fits(program, codes)]
-    constants = model.trees, host_op_s
+    constants = np.array(model.trees), host_op_s
     values = {name: codes.values.get(name, np.empty(0)) for name in codes.names}
     counts = [len(value) for value in values.values()]
-    tables = spread(lambda program: table_of(program, values, *constants), small, codes.count)
+    seconds = KERNEL_S * sum(len(program.rows) * _rows(program, codes) for program in small)
+    tables = spread(lambda program: table_of(program, values, *constants), small, seconds)
     fewer = merged(tables, counts, min(MERGED_ROWS, codes.count // 16))
     direct = np.zeros((codes.count if large else 0, len(SUMS)))
     for program in large:
@@ -108,8 +123,12 @@ def _fits(program: Program, codes: Codes) -> bool:
     """Whether a table over the values is small beside the candidates."""
     if any(name not in codes.values for name in program.tape.names):
         return False
-    rows = math.prod(len(codes.values[name]) for name in program.tape.names)
-    return rows <= max(TABLE_SHARE * codes.count, 1)
+    return _rows(program, codes) <= max(TABLE_SHARE * codes.count, 1)
+
+
+def _rows(program: Program, codes: Codes) -> int:
+    """How many settings of its sizes a program has."""
+    return math.prod(len(codes.values[name]) for name in program.tape.names)
 
 
 def _say_why(model: CostModel, energy_j: Array, codes: Codes) -> None:

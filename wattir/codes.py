@@ -18,6 +18,9 @@ DIRECT_ADDRESSES = 2**16
 """Sizes below this are told apart by a table of addresses, larger ones by sorting."""
 MOST_INDICES = 65535
 
+LEARN_S = 1e-9
+"""About how long one thread takes for one value."""
+
 TABLE_SHARE = 0.5
 """A table, and so the values of a size, may have at most so many rows for each candidate."""
 
@@ -55,7 +58,8 @@ class Codes:
     def learn(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Gives the values in these ranges of candidates indices."""
         names = [name for name in self.names if name in self.open]
-        spread(lambda name: self._learn(name, ranges), names, sum(end - first for first, end in ranges))
+        seconds = LEARN_S * len(names) * sum(end - first for first, end in ranges)
+        spread(lambda name: self._learn(name, ranges), names, seconds)
 
     def _learn(self, name: str, ranges: Sequence[tuple[int, int]]) -> None:
         from wattir.backends.gather import ABSENT, learn

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from wattir.dims import Dim, Size, names
+from wattir.machine import ROW_CONSTANTS
 from wattir.tape import Tape, TapeBuilder
-from wattir.work import Work, cells_of
+from wattir.work import CELLS, Work, cells_of
 
 
 class Kernel(NamedTuple):
@@ -39,6 +41,23 @@ class Program:
     tape: Tape
     rows: tuple[KernelRow, ...]
     checked: tuple[int, ...] = ()
+
+    @cached_property
+    def arrays(self) -> tuple[Any, ...]:
+        """The program as the arrays that the compiled engine takes."""
+        import numpy as np
+
+        rows = self.rows
+        return (
+            np.array(self.tape.numbers, dtype=np.float64),
+            np.array(self.tape.steps, dtype=np.int64).reshape(-1, 3),
+            np.array(self.checked, dtype=np.int64),
+            np.array([row.cells for row in rows], dtype=np.int64).reshape(len(rows), len(CELLS)),
+            np.array([row.times for row in rows], dtype=np.int64),
+            np.array([row.constants for row in rows], dtype=np.float64).reshape(len(rows), len(ROW_CONSTANTS)),
+            np.array([row.spread for row in rows], dtype=np.float64),
+            np.array([row.widening for row in rows], dtype=np.float64),
+        )
 
 
 def program_of(free: Sequence[str], kernels: Iterable[Kernel], checked: Iterable[Dim] = ()) -> Program:

@@ -14,11 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from wattir.machine import ROW_CONSTANTS
 from wattir.program import Program
 from wattir.threads import ranges, spread
 from wattir.totals import SUMS, ends
-from wattir.work import CELLS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -27,8 +25,8 @@ MERGED_ROWS = 1024
 it."""
 
 
-SLICE = 2**13
-"""Candidates whose intervals are finished together: their numbers stay in the second-level cache."""
+KERNEL_S, CANDIDATE_S = 3e-7, 5e-8
+"""About how long one thread takes for one kernel at one setting, and for one candidate from tables."""
 
 
 @dataclass(frozen=True)
@@ -50,39 +48,25 @@ class Answers:
     refused: int
 
 
-def program_arrays(program: Program) -> tuple[Any, ...]:
-    """A program as the arrays that the engine takes."""
-    tape, rows = program.tape, program.rows
-    return (
-        np.array(tape.numbers, dtype=np.float64),
-        np.array(tape.steps, dtype=np.int64).reshape(-1, 3),
-        np.array(program.checked, dtype=np.int64),
-        np.array([row.cells for row in rows], dtype=np.int64).reshape(len(rows), len(CELLS)),
-        np.array([row.times for row in rows], dtype=np.int64),
-        np.array([row.constants for row in rows], dtype=np.float64).reshape(len(rows), len(ROW_CONSTANTS)),
-        np.array([row.spread for row in rows], dtype=np.float64),
-        np.array([row.widening for row in rows], dtype=np.float64),
-    )
-
-
-def run_program(program: Program, points: Array, trees: Sequence[float], host_op_s: float) -> Array:
+def run_program(program: Program, points: Array, trees: Sequence[float] | Array, host_op_s: float) -> Array:
     """`SUMS` over a program's kernels [points, sums] at sizes [names, points]."""
     from wattir.backends.engine import run_points
 
     count = points.shape[1]
     found = np.empty((count, len(SUMS)))
-    taken = (np.asarray(points, np.float64), *program_arrays(program), np.array(trees), host_op_s, found)
-    spread(lambda piece: run_points(*taken, *piece), ranges(count), count)
+    taken = (np.asarray(points, np.float64), *program.arrays, np.asarray(trees), host_op_s, found)
+    spread(lambda piece: run_points(*taken, *piece), ranges(count), KERNEL_S * count * len(program.rows))
     return found
 
 
-def table_of(program: Program, values: Mapping[str, Array], trees: Sequence[float], host_op_s: float) -> Table:
+def table_of(program: Program, values: Mapping[str, Array], trees: Sequence[float] | Array, host_op_s: float) -> Table:
     """The table of a program over the values [count] of each name; columns are numbered as in `values`."""
-    order = list(values)
-    axes = np.meshgrid(*(values[name] for name in program.tape.names), indexing="ij")
-    points = np.reshape(axes, (len(axes), -1)) if axes else np.empty((0, 1))
+    order, axes = list(values), [values[name] for name in program.tape.names]
+    grid = np.empty((len(axes), *map(len, axes)))
+    for place, axis in enumerate(axes):
+        grid[place] = axis.reshape(-1, *[1] * (len(axes) - place - 1))
     columns = tuple(order.index(name) for name in program.tape.names)
-    return Table(columns, run_program(program, points, trees, host_op_s))
+    return Table(columns, run_program(program, grid.reshape(len(axes), grid[0].size if axes else 1), trees, host_op_s))
 
 
 def merged(tables: Sequence[Table], counts: Sequence[int], most: int = MERGED_ROWS) -> tuple[Table, ...]:
@@ -124,16 +108,17 @@ class Tables:
         count = index.shape[0]
         out = np.empty((4, count))
         taken = (index.T, self.counts, *self.layout, self.constants, out)
-        refused = spread(lambda piece: finished(gather_indices(*taken, *piece), out, piece), ranges(count), count)
+        refused = spread(
+            lambda piece: finished(gather_indices(*taken, *piece), out, piece), ranges(count), CANDIDATE_S * count
+        )
         return Answers(out[0], out[1], out[2], out[3], sum(refused))
 
 
 def finished(refused: int, out: Array, piece: tuple[int, int]) -> int:
     """Puts the ends of the interval into rows 1 and 2 of `out`, from joules in row 0 and width in row 1, for a range of
     candidates; gives back `refused`."""
-    for first in range(*piece, SLICE):
-        found = out[:, first : min(first + SLICE, piece[1])]
-        found[1], found[2] = ends(found[0], np.exp(found[1]))
+    found = out[:, slice(*piece)]
+    found[1], found[2] = ends(found[0], np.exp(found[1]))
     return refused
 
 

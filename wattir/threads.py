@@ -12,10 +12,10 @@ from typing import TypeVar
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
-LEAST = 2**14
-"""Fewer candidates than this are not worth a second thread."""
-PIECES = 4
-"""Pieces for each thread, so that one that is held up does not hold up all."""
+WORTH_S = 0.01
+"""Work that takes less than this on one thread is not worth a second one."""
+PIECE = 2**16
+"""Candidates that one thread answers in one go."""
 
 _most: ContextVar[int | None] = ContextVar("most_threads", default=None)
 
@@ -38,13 +38,13 @@ def thread_count() -> int:
     return int(vars(config)["NUMBA_NUM_THREADS"]) if most is None else max(1, most)
 
 
-def spread(work: Callable[[Piece], Result], pieces: Sequence[Piece], count: int) -> list[Result]:
-    """The results of `work` for each piece, in order; on several threads where `count` candidates are worth it.
+def spread(work: Callable[[Piece], Result], pieces: Sequence[Piece], seconds: float) -> list[Result]:
+    """The results of `work` for each piece, in order; on several threads where about so many `seconds` are worth it.
 
     Threads are made for each call and end with it: nothing is left that a forked process would wait for. What a piece
     spreads in turn, its own thread does.
     """
-    threads = min(thread_count(), len(pieces)) if count >= LEAST else 1
+    threads = min(thread_count(), len(pieces)) if seconds >= WORTH_S else 1
     if threads < 2:
         return [work(piece) for piece in pieces]
     with at_most(1):
@@ -54,7 +54,7 @@ def spread(work: Callable[[Piece], Result], pieces: Sequence[Piece], count: int)
 
 
 def ranges(count: int) -> list[tuple[int, int]]:
-    """`count` candidates cut into ranges (first, end), some for each thread."""
-    wanted = max(1, min(PIECES * thread_count(), count // LEAST))
-    ends = [count * piece // wanted for piece in range(wanted + 1)]
+    """`count` candidates cut into ranges (first, end) of about `PIECE`, at least one."""
+    pieces = max(1, round(count / PIECE))
+    ends = [count * piece // pieces for piece in range(pieces + 1)]
     return list(pairwise(ends))
