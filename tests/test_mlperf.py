@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import wattir
-from wattir.chain import built_node
+from wattir.chain import built_node, load_node
 from wattir.clock import at_limit, flat_out_w
 from wattir.device import load_device
 from wattir.errors import DeviceError, FleetError
@@ -95,8 +95,11 @@ def test_a_node_is_its_sockets_and_its_slots():
     two, four, more = (built_node("pcie", sockets, slots) for sockets, slots in ((1, 2), (1, 4), (2, 2)))
     assert two.host_w + 2 * (four.host_w - two.host_w) / 2 == pytest.approx(four.host_w)
     assert more.host_w > two.host_w and two.overhead == four.overhead
-    with pytest.raises(FleetError, match="form 'blade': not known; expected one of sxm, pcie"):
+    with pytest.raises(FleetError, match="form 'blade': not known; expected one of sxm, pcie, hhhl"):
         built_node("blade", 1, 1)
+    assert load_node("pcie-4x1") == four and four.id == "pcie-4x1"
+    with pytest.raises(FleetError, match="form 'blade': not known"):
+        load_node("blade-4x1")
 
 
 @pytest.mark.parametrize("name", ["jetson_agx_orin", "jetson_xavier_nx", "cloud_ai_100_pcie", "cloud_ai_100_dm2e"])

@@ -14,6 +14,7 @@ A job on some of a node's accelerators carries that share of host and manufactur
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ from wattir.errors import FleetError, suggestion
 TABLES = os.path.join(os.path.dirname(__file__), "chain.toml")
 J_PER_KWH = 3.6e6
 SOURCES_OF_POWER = ("coal", "gas", "nuclear", "hydro", "wind", "solar", "biomass")
+BUILT = re.compile(r"(?P<form>[a-z]+)-(?P<accelerators>[1-9]\d{0,2})x(?P<sockets>[1-9]\d?)")
+"""A node by its parts: form, accelerators x sockets."""
 WHOLE_SCOPES = ("wall", "node")
 """Scopes of a device whose joules cover the node already."""
 
@@ -141,7 +144,10 @@ def region_ids() -> tuple[str, ...]:
 
 
 def load_node(wanted: str) -> Node:
-    """The node of this id; FleetError suggests near misses."""
+    """The node of this id, or one built of parts, such as ``pcie-4x2``; FleetError suggests near misses."""
+    built = BUILT.fullmatch(wanted)
+    if built:
+        return built_node(built["form"], float(built["sockets"]), float(built["accelerators"]))
     _check_known("node", wanted, node_ids())
     table = dict(_tables()["nodes"][wanted])
     table.pop("devices")
@@ -149,13 +155,16 @@ def load_node(wanted: str) -> Node:
 
 
 def built_node(form: str, sockets: float, accelerators: float) -> Node:
-    """A node of so many sockets and accelerators, of form `sxm` or `pcie`, by what these draw in general."""
+    """A node of so many sockets and accelerators, by what these draw in general at work.
+
+    `form`: ``sxm`` boards, ``pcie`` cards or ``hhhl`` (half-length) cards.
+    """
     parts = _tables()["parts"]
     _check_known("form", form, tuple(parts))
     found = parts[form]
     host_w = found["socket_w"] * sockets + found["slot_w"] * accelerators
     name = f"{accelerators:g}x {form.upper()} node of {sockets:g} sockets"
-    return Node(form, name, accelerators, host_w, found["overhead"], found["source"])
+    return Node(f"{form}-{accelerators:g}x{sockets:g}", name, accelerators, host_w, found["overhead"], found["source"])
 
 
 def node_of(device_id: str, scope: str) -> Node | None:

@@ -47,6 +47,7 @@ def board_of(accelerator: str, pool: str = TENSORRT) -> str | None:
     """The id of a board of a pool; None for others."""
     if pool == CLOUD_AI:
         return CARDS.get(accelerator)
+    accelerator = accelerator.removesuffix("-CTS").partition(" (")[0]
     try:
         device = load_device(ACCELERATORS.get(accelerator, accelerator))
     except DeviceError:

@@ -73,7 +73,11 @@ def add_chain(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--region", metavar="ID", help="go on to node, site, carbon and water of this region, such as us or world"
     )
-    parser.add_argument("--node", metavar="ID", help="the node around the accelerator (default: its usual one)")
+    parser.add_argument(
+        "--node", metavar="ID",
+        help="the node around the accelerator (default: its usual one), or its parts: form sxm, pcie or hhhl, "
+        "accelerators x sockets, such as pcie-4x2",
+    )  # fmt: skip
     parser.add_argument("--pue", metavar="X", type=pue, help="power of the site over that of its nodes (default: 1.2)")
     parser.add_argument("--embodied", action="store_true", help="with the node's manufacture in the carbon")
 
