@@ -146,13 +146,17 @@ def board_rows(folder: str, accelerator: str) -> Rows:
 
 
 def mobile_rows(folder: str, systems: str) -> Rows:
-    """The open division's small networks on the CPUs of the systems that a pattern names: one image at a time."""
+    """The open division's small networks, and ResNet-50, on the CPUs of the systems that a pattern names: one image at
+    a time."""
     table = mlperf_table(folder)
     found = table[of_cpu(table, systems)]
-    works = [mobile_networks.network(name, math) or () for name, math in zip(found.benchmark, found.math, strict=True)]
+    works = [
+        _works(name, math, (("batch", 1),)) if name == "resnet50" else mobile_networks.network(name, math) or ()
+        for name, math in zip(found.benchmark, found.math, strict=True)
+    ]
     return network_rows(
         works, time_s=1.0 / found.samples_per_s.to_numpy(float), energy_j=found.energy_j_per_sample.to_numpy(float),
-        group=found.benchmark.str.extract(MOBILE)[0], label=found.math,
+        group=found.benchmark.str.extract(f"{MOBILE}|(resnet50)").bfill(axis=1)[0], label=found.math,
     )  # fmt: skip
 
 
@@ -169,8 +173,10 @@ MOBILE = r"^(mobilenet-v[12]-[\d.]+|mobilenet-v3-\w+|efficientnet-lite\d)"
 
 def of_cpu(table: Any, systems: str) -> Any:
     """Which rows of a table `mobile_rows` reads."""
-    known = table.benchmark.astype(str).str.contains(MOBILE.replace("(", "(?:", 1)) & table.math.isin(("fp32", "int8"))
-    return known & table.division.eq("open") & table.system.astype(str).str.contains(systems)
+    small = table.benchmark.astype(str).str.contains(MOBILE.replace("(", "(?:", 1)) & table.division.eq("open")
+    whole = table.benchmark.eq("resnet50") & table.math.eq("fp32")
+    known = (small & table.math.isin(("fp32", "int8"))) | whole
+    return known & table.system.astype(str).str.contains(systems)
 
 
 def of_kit(table: Any, accelerator: str) -> Any:

@@ -42,13 +42,24 @@ _KITS = (
 )  # fmt: skip
 
 CORE_TILES = ((8.0, 16.0, 4.0, 16.0, 0.9),)
-CPU_FAMILIES = ("matmul", "matmul.int8", "conv", "conv.int8", "stem", "stem.int8", "depthwise", "pooling", "pointwise")
+CPU_FAMILIES = (
+    "matmul",
+    "matmul.int8",
+    "conv",
+    "conv.int8",
+    "conv3x3",
+    "stem",
+    "stem.int8",
+    "depthwise",
+    "pooling",
+    "pointwise",
+)
 
 
 def _arm(device: str, systems: str) -> Plan:
-    """A CPU of the open division under one framework."""
+    """A CPU under one framework: the open division's networks, and ResNet-50."""
     source = Source(
-        f"mlperf_power: open division, {systems}", "mlperf_power", partial(mlperf.mobile_rows, systems=systems),
+        f"mlperf_power: {systems}", "mlperf_power", partial(mlperf.mobile_rows, systems=systems),
         CPU_FAMILIES, "network, at all sides of its image", network=True,
         note="v1.0 to v2.0; joules of the whole board.",
     )  # fmt: skip
