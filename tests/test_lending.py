@@ -94,6 +94,8 @@ class TestLeftOut:
         found = {(pair.relation): pair for pair in pairs(["h200_sxm"])}
         assert found["variant"].lender == "h100_sxm" and not found["variant"].joules  # h100's begin with h200's
         assert found["generation"].lender == "b200_sxm" and found["generation"].joules
+        lenders = {pair.lender for pair in pairs(["b200_sxm"])}
+        assert "b300_sxm" not in lenders  # 19 rows of products; the rest of it is b200_sxm's own
         assert {pair.lender for pair in pairs(["raspberry_pi_5"])}.isdisjoint({"raspberry_pi_5_onnx"})  # one machine
 
     def test_what_widens_is_beyond_the_lenders_own_width_and_of_other_machines(self):

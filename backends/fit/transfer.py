@@ -25,6 +25,8 @@ from .rows import Array, Rows
 from .sets import Case, cases
 
 NOTHING: Mapping[str, tuple[float, float]] = dict.fromkeys(RELATIONS, (0.0, 0.0))
+LEAST_ROWS = 50
+"""Measured on fewer, a machine mostly holds what it borrowed itself."""
 ALIKE: Mapping[str, tuple[str, ...]] = {
     VARIANT: (VARIANT, GENERATION), GENERATION: (VARIANT, GENERATION), OTHER: (OTHER,), PROCESSOR: (PROCESSOR,),
 }  # fmt: skip
@@ -78,12 +80,13 @@ class Part:
 def pairs(devices: Sequence[str]) -> list[Pair]:
     """For every machine, of each kind of relation the measured machine whose limits are nearest."""
     known = [load_device(name) for name in device_ids()]
-    known = [device for device in known if device.measured]
+    known = [device for device in known if device.measured and sum(fit["rows"] for fit in device.fits) >= LEAST_ROWS]
     return [pair for name in devices for pair in _pairs_of(load_device(name), known)]
 
 
 def _pairs_of(device: Device, known: Sequence[Device]) -> Iterator[Pair]:
-    others = [other for other in known if other.kind == device.kind and distance(device, other) > 0.0]
+    others = [other for other in known if (other.kind, other.scope) == (device.kind, device.scope)]
+    others = [other for other in others if distance(device, other) > 0.0]  # the same machine under another runtime
     for kind in RELATIONS:
         alike = [other for other in others if relation(device, other) == kind]
         if alike:
