@@ -13,7 +13,7 @@ pd = pytest.importorskip("pandas")
 pytest.importorskip("scipy")
 
 from benchmarks import accuracy  # noqa: E402
-from wattir.backends.fit.datasets_serving import PROMPTS, architecture, mlenergy_v2, mlenergy_v3  # noqa: E402
+from wattir.backends.fit.datasets_serving import PROMPTS, architecture, demand_of, mlenergy_v2, mlenergy_v3  # noqa: E402
 from wattir.backends.fit.fit_serving import Conditions, predict, solution, solve, unknowns  # noqa: E402
 from wattir.backends.fit.write import with_engine, with_fit  # noqa: E402
 from wattir.device import device_folder, load_device  # noqa: E402
@@ -102,6 +102,18 @@ def test_files_keep_all_else():
     assert with_engine(again, engine) == again
     refitted = tomllib.loads(with_fit(text, H100, tomllib.loads(text)["interval"], tomllib.loads(text)["fit"]))
     assert refitted["serving"] == tomllib.loads(text)["serving"]
+
+
+def test_prompts_of_images_pass_the_tower(tmp_path):
+    """As many tokens as a text, and the seconds of the tower that made them."""
+    seeing, plain = "Qwen/Qwen3-VL-8B-Instruct", "Qwen/Qwen3-8B"
+    frame = pd.concat([table([seeing], [16], task) for task in ("lm-arena-chat", "image-chat")]
+                      + [table([plain], [16], "image-chat")])  # fmt: skip
+    rows = mlenergy_v3(str(put(tmp_path, frame)), "H100", H100)
+    text, image, blind = (demand_of(rows.mixed[at, PROMPTS.index(2048)][None]).time_s for at in range(3))
+
+    assert 1.05 * text["dense"] < image["dense"] < 2.0 * text["dense"]
+    assert image["prefill"] > text["prefill"] and blind["dense"] == pytest.approx(text["dense"], rel=0.01)
 
 
 def test_steps_of_vllm_2024_wait_for_its_host(tmp_path):

@@ -214,6 +214,10 @@ class Served:
             return request
         return replace(request, image_tokens=request.images * self._tower(request)[1])
 
+    def tokens_of(self, side: int) -> int:
+        """The tokens that an image of `side` pixels a side becomes."""
+        return _tower(self.config, side, self.deployment.tp_size)[1]
+
     def of(self, deployment: Deployment) -> Served:
         """The same replica in another number of copies."""
         found = copy(self)

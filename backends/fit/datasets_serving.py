@@ -129,7 +129,25 @@ def _served(row: Any, device: Device) -> Served | str:
 def _grid(one: Served, row: Any) -> list[Steps]:
     spread = row.spread if 0.0 <= row.spread <= MOST_SPREAD else 0.0
     texts = row.texts / one.deployment.lanes
-    return [one.steps(texts, Request(isl, max(float(row.osl), 1.0), spread)) for isl in PROMPTS]
+    osl = max(float(row.osl), 1.0)
+    return [one.steps(texts, one.seen(_request(one, row.task, isl, osl, spread))) for isl in PROMPTS]
+
+
+SEEING = ("image-chat", "video-chat", "mllm-chat")
+"""Tasks whose prompts are mostly images."""
+
+
+def _request(one: Served, task: str, prompt: int, osl: float, spread: float) -> Request:
+    """A request of so many tokens: of images, where the task has them and the tower of the model is known."""
+    tower = one.config.vision if task in SEEING else None
+    if tower is None:
+        return Request(prompt, osl, spread)
+    if tower.side:
+        images, side = max(round(prompt / one.tokens_of(tower.side)), 1), tower.side
+    else:
+        images, side = 1, round(tower.patch * tower.merge * prompt**0.5)
+    asked = Request(1, osl, spread, images=images, image_size=side)
+    return replace(asked, isl=max(prompt - one.seen(asked).image_tokens, 1))
 
 
 def _stacked(table: Any, found: Sequence[tuple[Served, list[Steps]]], dropped: Mapping[str, int]) -> ServingRows:
