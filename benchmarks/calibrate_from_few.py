@@ -26,11 +26,10 @@ from wattir.backends.fit.datasets_nas import COLUMNS, nas_bench_201, nas_latency
 from wattir.backends.fit.evaluate import errors_of
 from wattir.backends.fit.model import kernel_costs, predict
 from wattir.backends.fit.own_plan import nearest, plan_of, with_relative
-from wattir.backends.fit.plan import Source, as_run, priors_for
+from wattir.backends.fit.plan import Source, as_run, fit_once
 from wattir.backends.fit.priors import limits_of
 from wattir.backends.fit.rows import Array, Rows
 from wattir.backends.fit.sets import PI_5
-from wattir.backends.fit.solve import solve, with_values
 from wattir.backends.fit.write import without_fit
 from wattir.cli.console import Sheet, make_console
 from wattir.device import Device, device_folder, device_from_text
@@ -69,11 +68,8 @@ def calibrated(machine: Machine, like: str, chosen: Array) -> Device:
     rows = machine.rows.take(chosen)
     families = tuple(dict.fromkeys(family for family, _ in rows.kinds))
     source = Source(machine.what, "", lambda _: rows, families, "network", network=True)
-    device = limits_of(text, where)
     plan = plan_of([(source, rows)], text, where, "")
-    run = as_run(rows, source, device)
-    (tiles,) = plan.tiles
-    return with_values(device, solve(device, run, priors_for(plan, run, device, text, where), tiles), tiles)
+    return fit_once(plan, text, where, as_run(rows, source, limits_of(text, where)), lambda line: None)
 
 
 def head_of(device: str, like: str) -> tuple[str, str]:

@@ -45,7 +45,7 @@ def test_multiply_adds_are_those_of_the_set():
     table = pd.read_parquet(FOLDER / "data.parquet")
     device = "a40" if "a40" in set(table.device) else str(table.device.iloc[0])
     part = table[table.device.eq(device) & table.scale.eq("s")]
-    rows = hw_gpt_bench(str(FOLDER), device, "s")
+    rows = hw_gpt_bench(str(FOLDER), device, ("s",))
     matmul = np.isin(rows.kind_index, [i for i, (family, _) in enumerate(rows.kinds) if family == "matmul"])
     found = np.bincount(rows.sample, rows.work[:, 0] * rows.times * matmul, rows.samples)
     tokens = part.batch_latency.to_numpy(float) * part.seq_len.to_numpy(float)

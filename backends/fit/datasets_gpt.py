@@ -9,7 +9,7 @@ set's: heads of 64, and three matrices in an MLP (its multiply-adds say so).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -33,11 +33,11 @@ HALF = {"NVIDIA V100": "fp16", "NVIDIA P100": "fp16", "NVIDIA RTX 2080 Ti": "fp1
 """GPUs without bf16."""
 
 
-def hw_gpt_bench(folder: str, device: str, scale: str = "") -> Rows:
-    """The models of one machine, of one scale (s, m, l) or all; grouped by scale, width and depth."""
+def hw_gpt_bench(folder: str, device: str, scales: Sequence[str] = ()) -> Rows:
+    """The models of one machine, of these scales (s, m, l; all if none is said); grouped by scale, width and depth."""
     table = read_table(folder, "data")
     table = table[table.device.eq(device)]
-    table = table[table.scale.eq(scale)] if scale else table
+    table = table[table.scale.isin(scales)] if scales else table
     dtype = "fp32" if "cpu" in device else HALF.get(str(table.hardware.iloc[0]), "bf16") if len(table) else "bf16"
     works = [
         decoder(

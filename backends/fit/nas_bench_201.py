@@ -155,10 +155,15 @@ def network(arch: str, task: str, runtime: str, batch: int = 1) -> tuple[Work, .
 @lru_cache
 def _stage(task: str, stage: int, batch: int) -> dict[str, Work]:
     """The Work of each operation of a cell."""
+    return {name: tabulate(graph)[0] for name, graph in operations(task, stage, batch).items()}
+
+
+def operations(task: str, stage: int, batch: int = 1) -> dict[str, Graph]:
+    """Each operation of a cell as a graph of its own, at the sizes of a stage."""
     channels, height, width = CHANNELS[stage], *_spatial(task, stage)
     shape = (batch, channels, height, width)
     elements = batch * channels * height * width
-    graphs = {
+    return {
         "nor_conv_3x3": layers.conv(batch, channels, channels, (height, width), (3, 3), "fp32"),
         "nor_conv_1x1": layers.conv(batch, channels, channels, (height, width), (1, 1), "fp32"),
         "avg_pool_3x3": layers.pooling(shape, shape, 9, "fp32"),
@@ -167,7 +172,6 @@ def _stage(task: str, stage: int, batch: int) -> dict[str, Work]:
         "add": layers.pointwise(elements, "fp32", operands=2),
         "batch_norm": _batch_norm(elements, channels),
     }
-    return {name: tabulate(graph)[0] for name, graph in graphs.items()}
 
 
 def _batch_norm(elements: int, channels: int) -> Graph:
@@ -176,6 +180,11 @@ def _batch_norm(elements: int, channels: int) -> Graph:
 
 @lru_cache
 def _frame(task: str, runtime: str, batch: int) -> tuple[Work, ...]:
+    """The Work of what all networks of a task share."""
+    return tuple(tabulate(graph)[0] for graph in frame(task, runtime, batch))
+
+
+def frame(task: str, runtime: str, batch: int = 1) -> list[Graph]:
     """What all networks of a task share: stem, the residual blocks before the second and third stage, classifier."""
     c_in, height, width, classes = INPUTS[task]
     apart = not RUNTIMES[runtime].compiles
@@ -192,7 +201,7 @@ def _frame(task: str, runtime: str, batch: int) -> tuple[Work, ...]:
         layers.matmul(batch, classes, CHANNELS[2], "fp32"),
         *([_batch_norm(*sizes) for sizes in norms] + relus if apart else []),
     ]
-    return tuple(tabulate(graph)[0] for graph in graphs)
+    return graphs
 
 
 def _block(task: str, stage: int, batch: int) -> list[Graph]:

@@ -14,6 +14,7 @@ from .datasets_anchors import anchors
 from .datasets_kernels import JOULES, TABLES, kernels
 from .plan import Plan, Source, fixed
 from .plans_edge import EDGE
+from .plans_gpt import GPT
 from .plans_mlperf import MLPERF
 from .solve import Prior
 
@@ -187,5 +188,5 @@ _EAGER = (
     Plan("gtx_1070", _irene_sources("GTX 1070"), IRENE_FAMILIES, ("fp32",), GPU_TILES[2:], EAGER, folds=4),
 )  # fmt: skip
 
-PLANS = {plan.device: plan for plan in (*_EAGER, *_SERVER, *EDGE, *MLPERF)}
+PLANS = {plan.device: plan for plan in (*_EAGER, *_SERVER, *EDGE, *GPT, *MLPERF)}
 """By device. `static_w` where it is given: the idle floor, with a context and at the set's clock, as the set has it."""

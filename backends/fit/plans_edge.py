@@ -79,8 +79,8 @@ UNKNOWN_POWER = 0.7
 """Of phones nobody publishes the watts of their cores: a factor of two either way."""
 
 _TIMED = (
-    _timed("titan_rtx", "rtx_2080_ti", GPU_TILES),
-    *(_timed(device, "gtx_1080_ti", GPU_TILES) for device in ("titan_x", "titan_xp")),
+    *(_timed(device, "rtx_2080_ti", GPU_TILES) for device in ("titan_rtx", "rtx_2080_ti_eager")),
+    *(_timed(device, "gtx_1080_ti", GPU_TILES) for device in ("titan_x", "titan_xp", "gtx_1080_ti_eager")),
     *(_timed(f"xeon_{name}", "xeon_gold_5120", CORE_TILES)
       for name in ("silver_4114", "silver_4210r", "gold_6226", "gold_6240")),
     *(_timed(device, "raspberry_pi_5_torchmobile", CORE_TILES, UNKNOWN_POWER)

@@ -217,8 +217,10 @@ def _nas_latency(path: str, folder: str) -> Found:
 def _hw_gpt_bench(path: str, folder: str) -> Found:
     by = ["device", "hardware", "scale"]
     for (device, hardware, scale), part in read_table(path, "data").groupby(by, observed=True, dropna=False):
-        load = partial(gpt.hw_gpt_bench, path, str(device), str(scale))
-        yield _case(folder, f"decoders {scale}", str(hardware), len(part), load, network=True)
+        load = partial(gpt.hw_gpt_bench, path, str(device), (str(scale),))
+        own = f"{device_of(str(hardware))}_autocast"
+        machine = own if own in device_ids() else str(hardware)
+        yield _case(folder, f"decoders {scale}", machine, len(part), load, network=True)
 
 
 def _getzner(path: str, folder: str) -> Found:

@@ -1,0 +1,162 @@
+"""Composed estimates of NAS-Bench-201 beside measurements: ``python -m benchmarks.nas_spaces --data DIR [--json]``.
+
+The blocks of the space (each operation of a cell at each of the three stages, and the frame around the cells) are
+lowered once and priced once per machine. A candidate's joules and seconds are its counts of blocks times their prices;
+nothing is looked up by architecture. A line per machine and task: error, share within 10 % and Kendall's tau of the
+composed estimates, on every architecture of the set, and how many a second were composed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain script in the checkout
+
+import wattir
+from wattir.backends.fit.datasets_nas import COLUMNS, GPUS, LATENCY, SHORT_S, TABLE
+from wattir.backends.fit.evaluate import errors_of
+from wattir.backends.fit.nas_bench_201 import CELLS, CHANNELS, RUNTIMES, cell, depends_on_input, frame, operations
+from wattir.backends.fit.rows import Array
+from wattir.backends.fit.sets import PI_5
+from wattir.backends.fit.tables import read_table
+from wattir.cli.console import Sheet, make_console
+from wattir.ir import Graph
+
+OPERATIONS = tuple(operations("cifar100", 0))
+NEAR = 0.1
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Of the blocks [`OPERATIONS`, stages] and of the frame: joules and seconds on the device; what the host needs for
+    a launch, and what the device draws while it waits."""
+
+    operations: Array
+    frame: Array
+    launches: int
+    host_op_s: float
+    static_w: float
+
+
+def prices(device: str, task: str, runtime: str, batch: int) -> Prices:
+    """Every block lowered and priced once."""
+    stages = [operations(task, stage, batch) for stage in range(len(CHANNELS))]
+    table = np.array([[_price(stage[name], device) for stage in stages] for name in OPERATIONS])
+    around = frame(task, runtime, batch)
+    c = wattir.load_device(device).coefficients
+    hosted = device.startswith(GPUS)
+    return Prices(
+        table, np.sum([_price(graph, device) for graph in around], axis=0), len(around),
+        c.host_op_s if hosted else 0.0, c.static_w,
+    )  # fmt: skip
+
+
+def _price(graph: Graph, device: str) -> tuple[float, float]:
+    cost = wattir.compile(graph, device=device, dtype="fp32")()
+    return cost.energy_j, cost.time_s
+
+
+def composed(counts: Array, found: Prices) -> tuple[Array, Array]:
+    """Joules and seconds of candidates from their counts of operations [candidates, `OPERATIONS`]."""
+    energy_j, time_s = (counts @ (CELLS * found.operations.sum(axis=1)) + found.frame).T
+    launches = CELLS * len(CHANNELS) * counts.sum(axis=1) + found.launches
+    waiting_s = np.maximum(launches * found.host_op_s - time_s, 0.0)
+    return energy_j + found.static_w * waiting_s, time_s + waiting_s
+
+
+@lru_cache
+def counts_of(archs: tuple[str, ...], runtime: str) -> Array:
+    """How often each candidate's cell runs each operation."""
+    cells = [cell(arch, RUNTIMES[runtime]) for arch in archs]
+    return np.array([[found[name] for name in OPERATIONS] for found in cells], float)
+
+
+def pi_5(data: str) -> Iterator[tuple[str, str, str, int, Any]]:
+    """(device, task, runtime, batch, rows) of the Raspberry Pi 5's tasks and runtimes."""
+    table = read_table(data, "data")
+    table = table[table.device.eq("pi5") & table.is_measured_rep & (table.latency_s >= SHORT_S)]
+    for (runtime, task), rows in table.groupby(["framework", "task"], observed=True):
+        yield PI_5[str(runtime)], str(task), str(runtime), 1, rows
+
+
+def latency(data: str) -> Iterator[tuple[str, str, str, int, Any]]:
+    """The same of the machines of which only latencies are known."""
+    table = read_table(data, TABLE)
+    dependent = table.arch_str.map(depends_on_input)
+    for name, column in COLUMNS.items():
+        if LATENCY + name in table:
+            rows = table.assign(latency_s=table[LATENCY + name], energy_j=np.nan)
+            kept = rows.latency_s.gt(0.0) & (dependent | (not RUNTIMES[column.runtime].drops_none))
+            yield column.device, "cifar100", column.runtime, column.batch, rows[kept]
+
+
+def report(device: str, task: str, runtime: str, batch: int, rows: Any) -> dict[str, Any]:
+    """Errors of the composed seconds and joules."""
+    found = prices(device, task, runtime, batch)
+    counts = counts_of(tuple(rows.arch_str), runtime)
+    start = time.perf_counter()
+    energy_j, time_s = composed(counts, found)
+    rate = len(rows) / (time.perf_counter() - start)
+    line = {"device": device, "task": task, "runtime": runtime, "batch": batch, "rows": len(rows), "per_s": rate}
+    line |= {"time": _errors(time_s, rows.latency_s.to_numpy(float))}
+    measured = rows.energy_j.to_numpy(float)
+    seen = measured > 0.0
+    return line | ({"energy": _errors(energy_j[seen], measured[seen])} if seen.any() else {})
+
+
+def _errors(predicted: Array, measured: Array) -> dict[str, float]:
+    return errors_of(predicted, measured) | {"near": float(np.mean(np.abs(predicted / measured - 1.0) <= NEAR))}
+
+
+def show(found: Sequence[dict[str, Any]]) -> None:
+    """One table."""
+    columns = (">time error", ">within 10 %", ">tau", ">energy error", ">within 10 %", ">tau")
+    sheet = Sheet(make_console(), "Composed from blocks, beside measurements", "machine", "task", "runtime", ">batch",
+                  ">rows", *columns)  # fmt: skip
+    for each in found:
+        cells = [cell for name in ("time", "energy") for cell in _cells(each.get(name))]
+        sheet.row(each["device"], each["task"], each["runtime"], str(each["batch"]), str(each["rows"]), *cells)
+    sheet.show()
+
+
+def _cells(errors: dict[str, float] | None) -> list[str]:
+    if errors is None:
+        return ["", "", ""]
+    return [f"{errors['median_ape']:.1%}", f"{errors['near']:.0%}", f"{errors['tau']:.3f}"]
+
+
+SETS = {"nas_bench_201_pi5": pi_5, "nas_latency_27_devices": latency}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Composes, judges and prints; 2 where the folder is not there."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.nas_spaces", description=__doc__)
+    default = os.environ.get("WATTIR_DATA", "../shared/data")
+    parser.add_argument("--data", default=default, help="folder of the measured sets (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one list instead of a table")
+    options = parser.parse_args(arguments)
+    if not os.path.isdir(options.data):
+        print(f"--data {options.data}: no such folder; expected the measured sets, one folder each", file=sys.stderr)
+        return 2
+    folders = {os.path.join(options.data, name): read for name, read in SETS.items()}
+    found = [report(*case) for folder, read in folders.items() if os.path.isdir(folder) for case in read(folder)]
+    if options.json:
+        print(json.dumps(found, indent=1))
+    else:
+        show(found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
