@@ -186,6 +186,11 @@ def test_keras_model_has_a_free_batch(keras_model: Any) -> None:
     assert graph.params == 16 * 8 + 8 + 2 * 8  # without the moving statistics
 
 
+def test_keras_model_that_is_not_built_asks_for_inputs(keras_model: Any) -> None:
+    with pytest.raises(InputError, match=r"not built, so that its inputs are not known; give inputs="):
+        lower_any(type(keras_model)())
+
+
 # ---- bad input -----------------------------------------------------------------------------------------------------
 
 

@@ -84,6 +84,34 @@ def test_open_sizes_stay_free(make: Callable[..., Any]) -> None:
     assert flop(free, batch=4) == flop(bound)
 
 
+def test_formulas_of_open_sizes_are_followed() -> None:
+    def run(x: Any, w: Any) -> Any:
+        return x[:, ::2] @ w, x[:, : x.shape[1] // 2] @ w, jnp.concatenate([x, x]).reshape(-1, 8) @ w
+
+    batch, seq = export.symbolic_shape("batch, seq")
+    args = array(batch, seq, 8), array(8, 4)
+    graph = lower_any(export.export(jax.jit(run))(*args))
+
+    for sizes in ({"batch": 1, "seq": 2}, {"batch": 3, "seq": 7}):
+        assert flop(graph, **sizes) == flop(lower(run, args), **sizes)
+        assert flop(graph, **sizes) == flop(lower(run, (array(*sizes.values(), 8), args[1])))
+
+
+def test_names_are_those_of_the_jaxpr() -> None:
+    def run(x: Any) -> Any:
+        with jax.named_scope("solver"):
+            return lax.while_loop(lambda y: y.sum() < 10, inner, x)
+
+    def inner(y: Any) -> Any:
+        with jax.named_scope("step"):
+            return y @ y
+
+    direct, read = lower(run, (array(8, 8),)), lower(export.export(jax.jit(run))(array(8, 8)))
+
+    assert set(direct.sizes) == set(read.sizes) == {"trip_count.solver.while"}
+    assert [op.name for op in direct.ops] == [op.name for op in read.ops]
+
+
 def test_open_sizes_without_names_get_the_callers(tmp_path: Path) -> None:
     text = TEXT.replace("8x", "?x")
     path = text_file(tmp_path, text=text)

@@ -68,7 +68,7 @@ def _copy_text(file: BinaryIO, target: BinaryIO) -> None:
     while part := file.readline(BLOCK):
         if not text and part.startswith(b"{-#"):
             return
-        text = _CONSTANT.sub(ELIDED, text + part)
+        text = _CONSTANT.sub(ELIDED, text + _with_plain_types(part))
         opened = _OPEN.search(text)
         done = opened.start() if opened else len(text) - (0 if text.endswith(b"\n") else len("dense<"))
         if opened and len(text) - done > LONG:
@@ -78,6 +78,18 @@ def _copy_text(file: BinaryIO, target: BinaryIO) -> None:
             target.write(text[: max(done, 0)])
             text = text[max(done, 0) :]
     target.write(text)
+
+
+def _with_plain_types(part: bytes) -> bytes:
+    """Quantized types as the integers that are stored, for jaxlib's MLIR lacks the dialect that knows them."""
+    if b"quant" not in part:
+        return part
+    part = _QUANTIZED.sub(lambda found: found[1].replace(b"u", b"ui"), part)
+    return _QUANTIZING.sub(rb"stablehlo.custom_call @stablehlo.uniform_\1quantize(\2)", part)
+
+
+_QUANTIZED = re.compile(rb"!quant\.uniform<([iu]\d+)(?:<-?\d+:-?\d+>)?:[^>]*>")
+_QUANTIZING = re.compile(rb'"?stablehlo\.uniform_(de)?quantize"?[ (]*(%[\w#]+)\)?')
 
 
 def _after_constant(file: BinaryIO) -> bytes:

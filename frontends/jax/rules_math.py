@@ -51,6 +51,8 @@ _KNOWN: dict[str, Callable[..., Any]] = {
     "clamp": lambda a, b, c: maximum(a, minimum(b, c)),
 }  # fmt: skip
 """Whole numbers that are known stay known: sizes, counters, trip counts, indices."""
+WHOLE = {"floor_divide": ("floor_div",), "remainder": ("mod",), "divmod": ("floor_div", "mod")}
+"""Functions of whole numbers that JAX writes out in seven equations -> the primitives that give each result."""
 
 
 @rule(*POINTWISE)
@@ -196,6 +198,11 @@ def _dealt(node: Node) -> tuple[str, Size] | None:
 
 
 DEALING: dict[str, Callable[[Node], tuple[str, Size] | None]] = {"and": _bounds, "select_n": _dealt}
+
+
+@rule("map")
+def mapped(node: Node) -> None:
+    node.emit("pointwise", function="map", ops=node.params["ops"])
 
 
 @rule("nan_to_num", "square_difference")

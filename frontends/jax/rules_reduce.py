@@ -73,3 +73,16 @@ def approx_top_k(node: Node) -> None:
 def _length(node: Node, axis: int) -> Size:
     shape = node.ins[0].shape
     return shape[axis] if shape else 1
+
+
+@rule("batch_norm")
+def batch_norm(node: Node) -> None:
+    """Of other producers: x, then scale, shift and (unless they are results) mean and variance by feature."""
+    x, axis = node.ins[0], int(node.params["feature_index"])
+    length = product(size for place, size in enumerate(x.shape) if place != axis)
+    node.emit("norm", function="batch_norm", length=length)
+
+
+@rule("quantize", "dequantize")
+def quantize(node: Node) -> None:
+    node.emit("quantize", fold=False, function=node.op)

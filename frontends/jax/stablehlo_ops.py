@@ -32,12 +32,15 @@ SAME_AS = {
     "select_and_scatter": "select_and_scatter", "rng_bit_generator": "rng_bit_generator", "rng": "rng_uniform",
     "cholesky": "cholesky", "triangular_solve": "triangular_solve", "partition_id": "partition_id",
     "replica_id": "replica_id", "after_all": "after_all", "create_token": "create_token", "concatenate": "concatenate",
-    "sharding_constraint": "sharding_constraint", "reshard": "reshard",
+    "sharding_constraint": "sharding_constraint", "reshard": "reshard", "propagation_barrier": "sharding_constraint",
+    "batch_norm_inference": "batch_norm", "batch_norm_training": "batch_norm", "torch_index_select": "gather",
+    "uniform_quantize": "quantize", "uniform_dequantize": "dequantize",
     # chlo
     "erf": "erf", "erfc": "erfc", "erf_inv": "erf_inv", "acos": "acos", "acosh": "acosh", "asin": "asin",
     "asinh": "asinh", "atan": "atan", "atanh": "atanh", "cosh": "cosh", "sinh": "sinh", "square": "square",
     "lgamma": "lgamma", "digamma": "digamma", "next_after": "nextafter", "conj": "conj", "zeta": "zeta",
     "polygamma": "polygamma", "bessel_i1e": "bessel_i1e", "is_inf": "is_finite", "top_k": "top_k",
+    "constant_like": "zeros_like",
 }  # fmt: skip
 """Op (of stablehlo, chlo or sdy) -> primitive, where operands agree and parameters are not needed or have the name."""
 
@@ -50,7 +53,8 @@ SAME_TARGETS = frozenset({
 })  # fmt: skip
 TARGETS = {
     "mhlo.topk": "top_k", "TopK": "top_k", "ApproxTopK": "top_k", "mhlo.erf": "erf", "mhlo.ragged_dot": "ragged_dot",
-    "__op$block_scaled_dot": "scaled_matmul",
+    "__op$block_scaled_dot": "scaled_matmul", "stablehlo.uniform_quantize": "quantize",
+    "stablehlo.uniform_dequantize": "dequantize",
     "mhlo.tan": "tan", "mhlo.acos": "acos", "cu_threefry2x32": "threefry2x32", "cu_threefry2x32_ffi": "threefry2x32",
     "stablehlo.dynamic_rng_bit_generator": "rng_bit_generator", "stablehlo.dynamic_top_k": "top_k",
     "stablehlo.dynamic_approx_top_k": "top_k",
@@ -68,8 +72,7 @@ _LAPACK_TARGET = re.compile(r"(?:lapack_[sdcz]|cusolver_|hipsolver_)(\w+?)(?:_ff
 
 def composes(name: str) -> bool:
     """Whether a composite is one of CHLO's operations, which is known as it is."""
-    dialect, _, short = name.partition(".")
-    return dialect == "chlo" and (short in SAME_AS or short in TRANSLATE)
+    return name.startswith("chlo.") and (short_name(name) in SAME_AS or short_name(name) in TRANSLATE)
 
 
 Translated = tuple[str, dict[str, Any], list[int] | None]
@@ -85,9 +88,15 @@ def dtype_of(element: str) -> str:
     return "fp4" if element.startswith(("f4", "f6")) else ("fp8" if element.startswith("f8") else "fp32")
 
 
+def short_name(name: str) -> str:
+    """An op without its dialect; CHLO's that broadcast by themselves as those that do not."""
+    dialect, _, short = name.partition(".")
+    return short.removeprefix("broadcast_") if dialect == "chlo" else short or name
+
+
 def translate(name: str, attrs: dict[str, Any], operands: int, regions: list[Any], types: list[Any]) -> Translated:
     """What an op is among JAX's primitives; its own name where it is none of them."""
-    short = name.partition(".")[2] or name
+    short = short_name(name)
     if short in TRANSLATE:
         return TRANSLATE[short](attrs, operands, regions, types)
     return SAME_AS.get(short, name), _known_params(short, attrs), None
@@ -153,6 +162,25 @@ def _ragged(attrs: dict[str, Any], *_: Any) -> Translated:
         dot_dimension_numbers=((left_k, right_k), (left_batch, right_batch)), rhs_group_dimensions=experts
     )
     return "ragged_dot", {"ragged_dot_dimension_numbers": found}, None
+
+
+def _einsum(attrs: dict[str, Any], *_: Any) -> Translated:
+    """``ab,bc->ac``: what both operands and the result have is batch, what the result lacks is contracted."""
+    operands, _arrow, result = str(attrs["einsum_config"]).partition("->")
+    left, right = (part.strip() for part in operands.split(","))
+    shared = [letter for letter in left if letter in right]
+    k, batch = ([x for x in shared if (x in result) is kept] for kept in (False, True))
+    axes = ((tuple(map(side.index, letters)) for side in (left, right)) for letters in (k, batch))
+    return "dot_general", {"dimension_numbers": tuple(map(tuple, axes))}, None
+
+
+def _map(attrs: dict[str, Any], operands: int, regions: list[Any], *_: Any) -> Translated:
+    return "map", {"ops": max(sum(len(region["body"]) for region in regions) - 1, 0)}, None
+
+
+def _dynamic_conv(attrs: dict[str, Any], *_: Any) -> Translated:
+    primitive, params, _order = _conv(attrs)
+    return primitive, {**params, "padded_by": 2}, [0, 1]
 
 
 def _plain_dot(*_: Any) -> Translated:
@@ -248,10 +276,10 @@ def _custom(attrs: dict[str, Any], *_: Any) -> Translated:
 TRANSLATE: dict[str, Callable[..., Translated]] = {
     "compare": _compare, "select": _select, "transpose": _transpose, "broadcast_in_dim": _broadcast,
     "dynamic_broadcast_in_dim": _broadcast, "iota": _iota, "dynamic_iota": _iota, "slice": _slice, "dot_general": _dot,
-    "dot": _plain_dot, "convolution": _conv, "dynamic_conv": _conv, "reduce": _reduce, "reduce_window": _window,
+    "dot": _plain_dot, "convolution": _conv, "dynamic_conv": _dynamic_conv, "reduce": _reduce, "reduce_window": _window,
     "sort": _sort, "fft": _fft, "all_reduce": _collective("psum"), "all_gather": _collective("all_gather"),
     "reduce_scatter": _collective("psum_scatter"), "all_to_all": _collective("all_to_all"),
     "collective_permute": _collective("ppermute"), "collective_broadcast": _collective("ppermute"),
-    "custom_call": _custom, "ragged_dot": _ragged,
+    "custom_call": _custom, "ragged_dot": _ragged, "einsum": _einsum, "map": _map,
 }  # fmt: skip
 """Op -> function of its attributes, number of operands, regions and result types."""

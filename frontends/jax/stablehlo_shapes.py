@@ -124,7 +124,7 @@ def _conv(ins: list[Value], params: dict[str, Any], _: Any) -> Shape:
     x, weight = ins[0].shape, ins[1].shape
     rank = len(left) - 2
     steps, inner, taps = (params.get(key) or [1] * rank for key in ("window_strides", "lhs_dilation", "rhs_dilation"))
-    pads = (params.get("padding") or {}).get("items") or [0] * (2 * rank)
+    pads = _padding(ins, params) or [0] * (2 * rank)
     shape: list[Size] = [0] * len(left)
     shape[out[0]], shape[out[1]] = x[left[0]], weight[right[0]]
     for i in range(rank):
@@ -132,6 +132,14 @@ def _conv(ins: list[Value], params: dict[str, Any], _: Any) -> Shape:
         reach = (weight[right[2 + i]] - 1) * taps[i] + 1
         shape[out[2 + i]] = (size - reach) // steps[i] + 1
     return tuple(shape)
+
+
+def _padding(ins: list[Value], params: dict[str, Any]) -> Any:
+    """Elements before and after each axis in turn: an attribute, or an operand of a dynamic convolution."""
+    if "padded_by" not in params:
+        return (params.get("padding") or {}).get("items")
+    data = ins[params["padded_by"]].data
+    return [data] * 2 * (ins[0].rank - 2) if isinstance(data, int) else data
 
 
 def _window(ins: list[Value], params: dict[str, Any], attrs: dict[str, Any]) -> Shape:

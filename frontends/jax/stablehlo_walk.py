@@ -14,6 +14,7 @@ from wattir.frontends.jax.branches import one_branch
 from wattir.frontends.jax.carry import Loop, counted, varying
 from wattir.frontends.jax.node import RULES, Node, Shape, Value, unknown
 from wattir.frontends.jax.program import Program
+from wattir.frontends.jax.rules_math import WHOLE
 from wattir.frontends.jax.stablehlo_ops import composes, dtype_of, translate
 from wattir.frontends.jax.stablehlo_shapes import infer
 
@@ -103,12 +104,16 @@ class Interpreter:
 
 
 def path_of(label: str, outer: str) -> str:
-    """The module path in a location: ``jit(f)/Net/block/dot_general`` is ``Net.block``."""
-    words = [word for word in label.split("/")[:-1] if word and "(" not in word and "->" not in word]
+    """The module path in a location: ``jit(f)/Net/while/body/block/dot_general`` is ``Net.block``."""
+    words = [word for word in NESTED.sub("/", f"/{label}").split("/")[:-1] if word and not re.search(r"\(|->", word)]
     inner = ".".join(words)
     if not inner or not outer or inner.startswith(outer):
         return inner or outer
     return f"{outer}.{inner}"
+
+
+NESTED = re.compile(r"/(?:(?:while/(?:body|cond)|cond/branch_\d+_fun|closed_call|checkpoint)(?=/))+")
+"""What JAX puts into a path where a program is within another."""
 
 
 # ---- ops with programs inside, and those that are not a primitive --------------------------------------------------
@@ -153,11 +158,19 @@ def _composite(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> 
 
 
 def _function(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> list[Value]:
-    """A call; of a function that JAX names after a primitive, as that primitive."""
+    """A call; of a function that JAX names after a primitive, as that primitive.
+
+    Open sizes come before the operands of `WHOLE`.
+    """
     name = re.sub(r"(_\d+)?$", "", str(op[4].get("callee")))
     if name in NAMED_AFTER:
         return walk.node([name, *op[1:]], env, scope, times)
-    return _call(walk, op, env, scope, times)
+    whole = WHOLE.get(name, ())
+    if len(whole) != len(op[2]):
+        return _call(walk, op, env, scope, times)
+    operands, results = op[1][-2:], zip(whole, op[2], op[3], strict=True)
+    ones = ([primitive, operands, [result], [kind], {}, [], op[6]] for primitive, result, kind in results)
+    return [walk.node(one, env, scope, times)[0] for one in ones]
 
 
 NAMED_AFTER = frozenset({"threefry2x32"})
@@ -173,6 +186,7 @@ def _while(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> list
     """The body as often as its counter says, else as often as the caller says."""
     test, body = op[5]
     first = [env[operand] for operand in op[1]]
+    scope = path_of(op[6], scope)
     label = walk.unique(f"{scope}.while" if scope else "while")
     trips = walk.program.trip_count(label, *counted(_as_loop(test, body, first, env)))
     if trips == 0:
@@ -222,6 +236,7 @@ def _case(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> list[
     which = env[op[1][0]].data
     if op[0].endswith(".if") and isinstance(which, (int, bool)):
         which = not which
+    scope = path_of(op[6], scope)
     runs = [partial(walk.region, region, [], env, scope, times) for region in op[5]]
     return one_branch(walk.program, which, runs, scope)
 

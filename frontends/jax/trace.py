@@ -304,7 +304,7 @@ def _keras_inputs(model: Any) -> Any:
             raise InputError(f"{model.name}: {found}; expected sizes but for the batch; give inputs=")
         return _struct(shape, jax.numpy.dtype(str(tensor.dtype)))
 
-    given = model.inputs
+    given = getattr(model, "inputs", None)  # a model that is not built has no such attribute
     if not given:
         raise InputError(f"{model.name}: not built, so that its inputs are not known; give inputs=")
     return jax.tree_util.tree_map(one, getattr(model, "_inputs_struct", given[0] if len(given) == 1 else given))
