@@ -126,6 +126,22 @@ def test_weights_are_read_as_narrow_as_they_are(product: Callable[..., Any], sca
     assert kernel.attrs.get("math", "bf16") == "bf16"
 
 
+def test_a_narrow_cache_is_read_as_it_is() -> None:
+    def run(q: Any, keys: Any, values: Any, scale: Any) -> Any:
+        scores = jnp.einsum("btnh,bsnh->bnts", q, keys.astype(WIDE) * scale)
+        return jnp.einsum("bnts,bsnh->btnh", jax.nn.softmax(scores), values.astype(WIDE) * scale)
+
+    q, cache, scale = (
+        array(2, 1, 4, 32, dtype=WIDE),
+        array(2, 512, 4, 32, dtype=jnp.int8),
+        array(2, 512, 4, 1, dtype=WIDE),
+    )
+    graph = lower(run, (q, cache, cache, scale))
+
+    assert "attention" in kinds(graph)
+    assert bytes_of(graph) < 1.1 * (2 * 2 * 512 * 4 * 32 + 2 * 2 * 512 * 4)
+
+
 def test_weights_that_are_widened_for_others_too_are_widened_once() -> None:
     def run(params: Any, x: Any) -> Any:
         wide = params["w"].astype(WIDE)

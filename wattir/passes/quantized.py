@@ -67,18 +67,22 @@ def _widened(graph: Graph, reader: Op, name: str) -> tuple[str | None, list[Op]]
     made = graph.producers.get(name)
     while made is not None and made.times == reader.times and only_reader(graph, name) is (steps or [reader])[-1]:
         steps.append(made)
-        if _widens(graph, made):
+        if _widens(graph, made, HELD if reader.kind == "matmul" else (*HELD, "input")):
             return made.ins[0], steps
         name = _scaled(graph, made)
         made = graph.producers.get(name)
     return None, []
 
 
-def _widens(graph: Graph, op: Op) -> bool:
+HELD = ("weight", "constant", "state")
+"""Roles of what is narrow in memory; an input that attention reads so is a cache that the caller holds."""
+
+
+def _widens(graph: Graph, op: Op, roles: tuple[str, ...]) -> bool:
     if op.kind not in ("copy", "quantize") or op.attrs["function"] not in ("cast", "dequantize"):
         return False
     source = graph.tensors[op.ins[0]]
-    return source.role in ("weight", "constant", "state") and DTYPE_BYTES[source.dtype] <= 1
+    return source.role in roles and DTYPE_BYTES[source.dtype] <= 1
 
 
 def _scaled(graph: Graph, op: Op) -> str:
