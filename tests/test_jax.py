@@ -252,6 +252,16 @@ def test_cond_costs_its_dearest_branch_and_says_so() -> None:
     assert graph.warnings == ("cond: which branch runs depends on data; the dearest, number 1 of 2, is costed",)
 
 
+def test_nothing_is_said_of_branches_that_are_not_costed() -> None:
+    def told(x: Any) -> Any:
+        return jax.experimental.io_callback(lambda y: y, x, lax.while_loop(lambda y: y.sum() < 10, lambda y: y + 1, x))
+
+    graph = lower(lambda x: lax.cond(x.sum() > 0, lambda y: square(square(y)), told, x), (array(512, 512),))
+
+    assert len(graph.warnings) == 1
+    assert "unknown" not in {op.kind for op in graph.ops}
+
+
 def test_custom_rules_are_looked_through() -> None:
     @jax.custom_vjp
     def f(x: Any) -> Any:

@@ -16,17 +16,19 @@ def one_branch(program: Program, which: Any, runs: Sequence[Callable[[], list[Va
     if isinstance(which, (int, bool)):
         return runs[min(max(int(which), 0), len(runs) - 1)]()
     ops, tried = program.builder.ops, []
-    start = len(ops)
+    start, before = len(ops), program.noted()
     for run in runs:
         results = run()
-        tried.append((results, ops[start:]))
+        tried.append((results, ops[start:], program.noted()))
         del ops[start:]
-    costs = [rough_cost(made, program.builder.tensors) for _, made in tried]
+        program.note_only(before)
+    costs = [rough_cost(made, program.builder.tensors) for _, made, _ in tried]
     dearest = costs.index(max(costs))
+    results, made, noted = tried[dearest]
+    program.note_only(noted)
     label = program.unique(f"{scope}.cond" if scope else "cond")
     if len(runs) > 1:
         why = "which branch runs depends on data"
         program.builder.warn(f"{label}: {why}; the dearest, number {dearest} of {len(runs)}, is costed")
-    results, made = tried[dearest]
     ops += made
     return [replace(value, data=None) for value in results]

@@ -85,6 +85,16 @@ class Program:
     def count_unknown(self, source: str) -> None:
         self._unknown[source] = self._unknown.get(source, 0) + 1
 
+    def noted(self) -> tuple[Any, ...]:
+        """What has been noted beside the ops; see `note_only`."""
+        return list(self.builder.warnings), dict(self._unknown), list(self._carries), list(self.effects)
+
+    def note_only(self, noted: tuple[Any, ...]) -> None:
+        """Forgets what was noted since, of ops that were taken back."""
+        warnings, unknown, carries, effects = noted
+        self.builder.warnings[:] = warnings
+        self._unknown, self._carries, self.effects = dict(unknown), list(carries), list(effects)
+
     def trip_count(self, label: str, found: Size | None, may_end_earlier: bool) -> Size:
         """How often a loop runs.
 
