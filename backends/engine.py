@@ -65,6 +65,8 @@ def _step(op: int, a: Any, b: Any, out: Any) -> None:
             out[lane] = min(a[lane], b[lane])
         elif op == 5:
             out[lane] = max(a[lane], b[lane])
+        elif op == 7:
+            out[lane] = 1.0 if a[lane] == b[lane] else 0.0
         else:
             out[lane] = math.floor(CHANCE * (1.0 - a[lane] / CHANCE) ** b[lane] + 0.5)
 

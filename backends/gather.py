@@ -98,17 +98,17 @@ def _look_up(address: int, step: int, like: Any, indices: Any, start: int, place
 def _make_gathers(stamp: int) -> tuple[Any, Any]:
     @compiled
     def gather_indices(
-        index: Any, counts: Any, rows: Any, host_s: Any, starts: Any, members: Any, strides: Any, constants: Any,
+        index: Any, counts: Any, direct: Any, rows: Any, host_s: Any, starts: Any, members: Any, strides: Any, constants: Any,
         out: Any, first: int, end: int,
     ) -> Any:  # fmt: skip
         _ = stamp  # in numba's cache key: code compiled from older formulas is not used again
-        refused, nothing = 0, np.empty((0, WIDTH + 1))
+        refused = 0
         sums, waits, place = np.empty((LANES, WIDTH)), np.zeros(LANES), np.empty(LANES, np.uint32)
         wrong = np.zeros(LANES, np.bool_)
         for start in range(first, end, LANES):
             width = min(LANES, end - start)
             known = _known(index, counts, start, wrong[:width])
-            _begin(sums, waits, nothing, start, width)
+            _begin(sums, waits, direct, start, width)
             for t in range(starts.shape[0]):
                 _places(index, starts[t], members[t], strides[t], start, place[:width])
                 if not known:

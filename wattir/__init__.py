@@ -19,6 +19,7 @@ if not os.path.isdir(os.path.join(__path__[0], "frontends")):
 
 if TYPE_CHECKING:
     from wattir import layers as layers
+    from wattir import spaces as spaces
     from wattir.api import compile, devices, estimate, load, lower, measure
     from wattir.costmodel import Answer, CostModel
     from wattir.device import Device, load_device
@@ -31,12 +32,13 @@ _HOME = {
     "Answer": "costmodel", "CheckFailed": "errors", "CostModel": "costmodel", "Device": "device", "Graph": "ir",
     "InputError": "errors", "Layer": "report", "Report": "report", "WattirError": "errors", "compile": "api",
     "devices": "api", "estimate": "api", "layers": "", "load": "api", "load_device": "device", "lower": "api",
-    "measure": "api", "pareto_front": "pareto",
+    "measure": "api", "pareto_front": "pareto", "spaces": "",
 }  # fmt: skip
 
 __all__ = [
     "Answer", "CheckFailed", "CostModel", "Device", "Graph", "InputError", "Layer", "Report", "WattirError", "compile",
     "devices", "estimate", "layers", "load", "load_device", "lower", "measure", "pareto_front",
+    "spaces",
 ]  # fmt: skip
 
 

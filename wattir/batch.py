@@ -136,6 +136,11 @@ def _say_why(model: CostModel, energy_j: Array, codes: Codes) -> None:
     at = int(np.flatnonzero(np.isnan(energy_j))[0])
     where = ", ".join(str(int(axis)) for axis in np.unravel_index(at, codes.shape))
     alone = {name: int(column[at]) for name, column in codes.given.items()}
+    refuse(model, alone, where)
+
+
+def refuse(model: CostModel, alone: Mapping[str, int], where: str) -> None:
+    """Asks for one refused candidate alone, which raises: SizeError with its place."""
     try:
         model(**alone)
     except SizeError as error:

@@ -19,7 +19,7 @@ from wattir.ir import Graph
 from wattir.machine import Row, assembled, row_of
 from wattir.passes import lower_to_kernels
 from wattir.passes.precision import with_precision
-from wattir.program import Kernel, Program, program_of, programs_by_names
+from wattir.program import Kernel, Program, by_terms, program_of, programs_by_names
 from wattir.roofline import kernel_cost
 from wattir.runtime import under
 from wattir.totals import ends, totals
@@ -156,7 +156,7 @@ class CostModel:
     def programs(self) -> tuple[Program, ...]:
         """The same kernels by the free dims they depend on, with the sizes that must be checked: for batches."""
         checked = (size for size in formula_dims(self.graph) if str(size) not in self.sizes)
-        return programs_by_names(tuple(self.sizes), self.parts, checked)
+        return programs_by_names(tuple(self.sizes), by_terms(self.parts), checked)
 
     @cached_property
     def layer_programs(self) -> tuple[Program, ...]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 
-from wattir.dims import Size, maximum, minimum, missed, symbol
+from wattir.dims import Size, equal, maximum, minimum, missed, symbol
 from wattir.errors import SizeError
 
-_FUNCTIONS = {"min": minimum, "max": maximum, "missed": missed}
+_FUNCTIONS = {"min": minimum, "max": maximum, "missed": missed, "equal": equal}
 
 
 def parse(text: str) -> Size:
     """The size that `str` printed: integers, names, ``+ - * //``, ``%``, brackets, ``min(a, b)``, ``max(a, b)``,
-    ``missed(a, b)``."""
+    ``missed(a, b)``, ``equal(a, b)``."""
     tokens = re.findall(r"\d+|[A-Za-z_][A-Za-z0-9_.]*|//|[-+*%(),]|\S", text)
     tokens.append("")
     position = [0]

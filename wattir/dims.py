@@ -1,8 +1,8 @@
 """Sizes that may be numbers or formulas in a model's free dims.
 
 A `Size` is an `int` or a `Dim`. A `Dim` is a polynomial with integer coefficients over atoms; an atom is a free
-name (``seq``) or one of the five functions that leave the polynomials: ``a // b``, ``a % b``, ``min``, ``max``,
-``missed``.
+name (``seq``) or one of the six functions that leave the polynomials: ``a // b``, ``a % b``, ``min``, ``max``,
+``missed``, ``equal``.
 Polynomials are kept in one normal form and every `Dim` is interned, so two formulas that are equal as polynomials
 are the same object: ``2 * seq - seq is seq``, and `==` is identity.
 
@@ -136,6 +136,16 @@ def missed_parts(chance: float, draws: float) -> int:
     return int(CHANCE * (1.0 - chance / CHANCE) ** draws + 0.5)
 
 
+def equal(a: Size, b: Size) -> Size:
+    """1 where two sizes are equal, else 0: what runs for some values of a name only runs ``equal(name, 3)`` times.
+
+    Never decided by `bounds`: a name that numbers choices may be 0.
+    """
+    if isinstance(a - b, int):
+        return int(a == b)
+    return _atom("equal", *sorted((a, b), key=lambda size: (isinstance(size, int), str(size))))
+
+
 def product(sizes: Iterable[Size]) -> Size:
     """The product; 1 of none."""
     return math.prod(sizes, start=1)
@@ -157,6 +167,17 @@ def names(size: Size) -> frozenset[str]:
     for atom in _atoms(size.terms):
         found.update(atom.args if atom.op == "" else names(atom.args[0]) | names(atom.args[1]))
     return frozenset(found)
+
+
+def parts_by_names(size: Size) -> list[Size]:
+    """Sizes that add up to `size`: its terms, those that depend on the same names together."""
+    if isinstance(size, int):
+        return [size]
+    parts: dict[frozenset[str], Size] = {}
+    for term in size.terms:
+        part = _make((term,))
+        parts[names(part)] = parts.get(names(part), 0) + part
+    return list(parts.values())
 
 
 def evaluate(size: Size, sizes: Mapping[str, Any]) -> Any:
@@ -309,13 +330,17 @@ def _apply(op: str, a: Any, b: Any) -> Any:
     if op == "%":
         return a % b
     if _is_size(a) and _is_size(b):
-        return missed(a, b) if op == "missed" else _extreme(op, a, b)
+        return _DECIDED[op](a, b) if op in _DECIDED else _extreme(op, a, b)
     import numpy as np
 
     if op == "missed":
         return np.floor(CHANCE * (1.0 - a / CHANCE) ** b + 0.5).astype(np.int64)
-
+    if op == "equal":
+        return np.equal(a, b).astype(np.int64)
     return np.minimum(a, b) if op == "min" else np.maximum(a, b)
+
+
+_DECIDED = {"missed": missed, "equal": equal}
 
 
 def _monomial_bounds(monomial: Monomial) -> tuple[float, float]:
@@ -334,6 +359,8 @@ def _atom_bounds(atom: Atom) -> tuple[float, float]:
         return 1, math.inf
     if atom.op == "missed":
         return 0, CHANCE
+    if atom.op == "equal":
+        return 0, 1
     (a_low, a_high), (b_low, b_high) = bounds(atom.args[0]), bounds(atom.args[1])
     if atom.op == "min":
         return min(a_low, b_low), min(a_high, b_high)

@@ -6,6 +6,7 @@ WattirError                 one line for people: where, what, expected, what to 
 │   ├── UnsupportedError    a well-formed model that asks for what a frontend cannot lower
 │   ├── SizeError           a free size that is missing, unknown, or out of range
 │   ├── DeviceError         an unknown device id or a device file that is not right
+│   ├── SpaceError          a search space, a candidate of it or a sweep that is not right
 │   ├── FleetError          a fleet file, node, site or scenario that is not right
 │   └── GraphError          a graph that breaks the rules of the IR
 └── CheckFailed             exit code 1: a check the user asked for does not hold
@@ -41,6 +42,10 @@ class SizeError(InputError):
 
 class DeviceError(InputError):
     """An unknown device id or a device file that is not right."""
+
+
+class SpaceError(InputError):
+    """A search space, a candidate of it or a sweep that is not right."""
 
 
 class FleetError(InputError):

@@ -14,7 +14,7 @@ from wattir.errors import SizeError
 Monomial: TypeAlias = "tuple[tuple[Atom, int], ...]"
 Terms: TypeAlias = tuple[tuple[Monomial, int], ...]
 
-FUNCTIONS = ("min", "max", "missed")
+FUNCTIONS = ("min", "max", "missed", "equal")
 MAX_TERMS = 200
 """A product of longer sums would explode, and is refused."""
 
@@ -22,9 +22,9 @@ _interned: WeakValueDictionary[Any, Atom] = WeakValueDictionary()
 
 
 class Atom:
-    """A free name (``op == ""``, one text argument) or a function of two sizes (``// % min max missed``). Interned.
+    """A free name (``op == ""``, one text argument) or a function of two sizes (``// % min max missed equal``).
 
-    `key` orders atoms: names first, then functions, by their text.
+    Interned. `key` orders atoms: names first, then functions, by their text.
     """
 
     __slots__ = ("__weakref__", "args", "key", "op")

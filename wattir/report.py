@@ -124,7 +124,7 @@ def make_report(model: CostModel, sizes: dict[str, int]) -> Report:
     answer = model(**sizes)
     pairs = list(zip(model.kernels, model.rows, strict=True))
     kernels = tuple(_layer(model, work, row, sizes) for work, row in pairs)
-    layers = (*kernels, *_waiting(answer, kernels))
+    layers = (*(layer for layer in kernels if layer.times), *_waiting(answer, kernels))
     return Report(
         model=model.graph.name,
         device=model.device.id,

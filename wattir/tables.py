@@ -101,13 +101,15 @@ class Tables:
     layout: tuple[Array, Array, Array, Array, Array]
     constants: Array
 
-    def __call__(self, index: Array) -> Answers:
-        """Totals of candidates from indices [candidates, columns]; those with one out of range are refused."""
+    def __call__(self, index: Array, direct: Array | None = None) -> Answers:
+        """Totals of candidates from indices [candidates, columns], plus sums of their own [candidates, SUMS]; those
+        with an index out of range are refused."""
         from wattir.backends.gather import gather_indices
 
         count = index.shape[0]
         out = np.empty((4, count))
-        taken = (index.T, self.counts, *self.layout, self.constants, out)
+        own = np.empty((0, len(SUMS))) if direct is None else direct
+        taken = (index.T, self.counts, own, *self.layout, self.constants, out)
         refused = spread(
             lambda piece: finished(gather_indices(*taken, *piece), out, piece), ranges(count), CANDIDATE_S * count
         )

@@ -14,10 +14,11 @@ from typing import Any
 from wattir.dims import Dim, Size, missed_parts
 from wattir.polynomial import Atom
 
-ADD, MULTIPLY, FLOOR_DIVIDE, MODULO, MINIMUM, MAXIMUM, MISSED = range(7)
+ADD, MULTIPLY, FLOOR_DIVIDE, MODULO, MINIMUM, MAXIMUM, MISSED, EQUAL = range(8)
 OPS = {"+": ADD, "*": MULTIPLY, "//": FLOOR_DIVIDE, "%": MODULO, "min": MINIMUM, "max": MAXIMUM,
-       "missed": MISSED}  # fmt: skip
-_CODE = ("{a} + {b}", "{a} * {b}", "{a} // {b}", "{a} % {b}", "min({a}, {b})", "max({a}, {b})", "missed({a}, {b})")
+       "missed": MISSED, "equal": EQUAL}  # fmt: skip
+_CODE = ("{a} + {b}", "{a} * {b}", "{a} // {b}", "{a} % {b}", "min({a}, {b})", "max({a}, {b})", "missed({a}, {b})",
+         "int({a} == {b})")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Tape:
         lines += [f"    r{first + i} = {self._code(step)}" for i, step in enumerate(self.steps)]
         lines.append(f"    return ({''.join(self._operand(r) + ', ' for r in registers)})")
         scope: dict[str, Any] = {"missed": missed_parts}
-        exec("\n".join(lines), scope)  # the text holds nothing but r<number>, integers and the seven operators
+        exec("\n".join(lines), scope)  # the text holds nothing but r<number>, integers and the eight operators
         return scope["run"]  # type: ignore[no-any-return]
 
     def _code(self, step: tuple[int, int, int]) -> str:
