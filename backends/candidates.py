@@ -15,8 +15,9 @@ LANES = 256
 
 @compiled
 def places_of_indices(indices: Any, counts: Any, places: Any, begin: int, end: int) -> int:
-    """`places` [names, n] of indices [n], the last name counting fastest; the first index out of range, or n; from `begin` to
-    before `end`."""
+    """`places` [names, n] of indices [n], the last name counting fastest; the first index out of range, or n.
+
+    From `begin` to before `end`."""
     count = indices.shape[0]
     bad = count
     for start in range(begin, end, LANES):
@@ -32,7 +33,7 @@ def places_of_indices(indices: Any, counts: Any, places: Any, begin: int, end: i
             if rest[lane] != 0:
                 first = min(first, start + lane)
         bad = min(bad, first)
-    return bad
+    return int(bad)
 
 
 @njit(error_model="numpy")
@@ -61,7 +62,7 @@ def places_of_sizes(sizes: Any, codes: Any, starts: Any, places: Any, begin: int
             if wrong < width:
                 first = min(first, start + wrong)
         bad = min(bad, first)
-    return bad
+    return int(bad)
 
 
 @njit(error_model="numpy")
@@ -76,4 +77,4 @@ def _look_up(column: Any, known: Any, order: Any, place: Any) -> int:
             wrong = min(wrong, lane)
         else:
             place[lane] = order[at]
-    return wrong
+    return int(wrong)

@@ -98,8 +98,8 @@ def _look_up(address: int, step: int, like: Any, indices: Any, start: int, place
 def _make_gathers(stamp: int) -> tuple[Any, Any]:
     @compiled
     def gather_indices(
-        index: Any, counts: Any, direct: Any, rows: Any, host_s: Any, starts: Any, members: Any, strides: Any, constants: Any,
-        out: Any, first: int, end: int,
+        index: Any, counts: Any, direct: Any, rows: Any, host_s: Any, starts: Any, members: Any, strides: Any,
+        constants: Any, out: Any, first: int, end: int,
     ) -> Any:  # fmt: skip
         _ = stamp  # in numba's cache key: code compiled from older formulas is not used again
         refused = 0

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +126,15 @@ class Space:
         """A candidate with the labels of its values, where there are any."""
         return {n: self.labels[n][value] if n in self.labels else value for n, value in candidate.items()}
 
-    def sample(self, count: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    def rows(self, indices: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Sizes [n, names] of indices [n]."""
+        import numpy as np
+
+        places = np.unravel_index(indices, [len(values) for values in self.values.values()])
+        columns = [np.array(values)[place] for values, place in zip(self.values.values(), places, strict=True)]
+        return np.stack(columns, axis=1)
+
+    def sample(self, count: int, seed: int | Sequence[int] = 0) -> np.ndarray[Any, Any]:
         """Sizes [count, names] of candidates drawn independently and uniformly."""
         import numpy as np
 
@@ -273,7 +281,8 @@ def supernet(
     counted = {choice: range(len(found)) for choice, found in labels.items()}
     unused = {choice: None for choice in counted if choice not in graph.sizes}  # all its blocks are nothing
     graph = replace_graph(graph, sizes={**graph.sizes, **unused})
-    return Space(graph, {**counted, **(values or {})}, labels)  # type: ignore[arg-type]  # made tuples there
+    searched: dict[str, Any] = {**counted, **(values or {})}
+    return Space(graph, searched, labels)
 
 
 __all__ = ["Block", "Choice", "Space", "composed", "equal", "supernet", "symbol"]

@@ -9,7 +9,20 @@ from types import ModuleType
 from typing import NoReturn
 
 from wattir import __version__
-from wattir.cli import compare, compile, devices, estimate, fit, fleet, layers, measure, models, serve_plan, validate
+from wattir.cli import (
+    compare,
+    compile,
+    devices,
+    estimate,
+    fit,
+    fleet,
+    layers,
+    measure,
+    models,
+    serve_plan,
+    sweep,
+    validate,
+)
 from wattir.errors import suggestion
 
 VERBS: dict[str, ModuleType] = {
@@ -21,6 +34,7 @@ VERBS: dict[str, ModuleType] = {
     "models": models,
     "fleet": fleet,
     "serve-plan": serve_plan,
+    "sweep": sweep,
     "measure": measure,
     "fit": fit,
     "validate": validate,
@@ -40,6 +54,7 @@ examples:
   wattir compare 'resnet50 --hw h100_sxm' 'resnet50 --hw l40s'
   wattir fleet
   wattir serve-plan Qwen/Qwen3-8B --hw h100,b200 --isl 512 --osl 300 --rate 10
+  wattir sweep bert_base --hw h100_sxm --set batch=1,8 seq=128..4096:128 --out results.parquet
 """
 
 
