@@ -34,15 +34,17 @@ RELATIONS: Mapping[str, str] = {
 """Kinds of relation, nearest first, as sentences about the relative."""
 
 WIDTHS: Mapping[str, tuple[float, float]] = {
-    VARIANT: (1.06, 0.57), GENERATION: (1.06, 0.57), OTHER: (1.34, 0.84), PROCESSOR: (2.35, 1.18),
+    VARIANT: (1.14, 0.42), GENERATION: (1.14, 0.42), OTHER: (1.39, 0.68), PROCESSOR: (3.78, 1.79),
 }  # fmt: skip
 """Half-widths in log space, of a layer and of a network, that borrowing adds to the relative's own.
 
-By ``python -m benchmarks.transfer`` of 2026-11-27: what 90 % of the rows took with each machine left out whole, every
-pair, set and family (or model) counting the same. Layers: kernels_power, kernels_latency, torch_layers_a30_2080ti,
-irene_transformers and the H200's own, on 11 GPUs (18 pairs of one class of memory, 11 of another); getzner_cpu_layers
-and willowec_cpu_layers on 3 processors. Networks: whole_models_eager, torch_layers_a30_2080ti, irene_transformers and
-the H200's own; of processors none, so half of a layer's. Variants took no less than other generations: they are one.
+By ``python -m benchmarks.transfer`` of 2026-11-27: what 90 % of the rows took with each machine left out whole; every
+set of every pair counts the same, and in it every family (or model). Layers: kernels_power, kernels_latency,
+torch_layers_a30_2080ti, irene_transformers, gpu_power_anchors and the H200's own (27 pairs of GPUs with one class of
+memory, 15 with another); getzner_cpu_layers and willowec_cpu_layers. Networks: whole_models_eager, irene_transformers,
+torch_layers_a30_2080ti, hw_gpt_bench_latency, nas_latency_27_devices and the H200's own; nas_latency_27_devices,
+nas_bench_201_pi5 and mlperf_power of processors and boards (22 pairs). Variants took no less than other generations:
+they are one.
 """
 
 

@@ -139,15 +139,16 @@ def _numbered(names: Array) -> Array:
 
 
 def widening(parts: Sequence[Part], kind: str, *, network: bool, without: str = "") -> float:
-    """What intervals take besides the relative's own, in log space, to hold 90 % of the rows of pairs of this relation,
-    every pair, set and family (or model) counting the same; those of the machine `without` left out."""
+    """What intervals take besides the relative's own, in log space, to hold 90 % of the rows of pairs of this relation:
+    every set of every pair counts the same, and in it every family (or model). Machine `without` is left out."""
     used = [part for part in parts if part.network == network and part.pair.device != without]
     used = [part for part in used if part.pair.relation in ALIKE[kind]] or used
     if not used:
         return 0.0
     excess = np.concatenate([np.sqrt(np.maximum(part.errors**2 - part.width**2, 0.0)) for part in used])
     cells = np.concatenate([part.cell + len(excess) * i for i, part in enumerate(used)])
-    return max(half_width(excess, cells) or 0.0, LEAST_WIDTH)
+    sets = np.repeat(np.arange(len(used)), [len(part.cell) for part in used])
+    return max(half_width(excess, cells, sets) or 0.0, LEAST_WIDTH)
 
 
 def judged(parts: Sequence[Part], widened: Sequence[float]) -> dict[str, Any]:
