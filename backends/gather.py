@@ -6,6 +6,7 @@ Columns of sizes come as addresses, so that any number of them, contiguous or no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from llvmlite import ir
 from numba import carray, njit, types  # type: ignore[attr-defined]  # exported, but not in `__all__`
 from numba.extending import intrinsic
 
-from wattir.totals import totals
+from wattir.totals import ends, totals
 
 from .engine import compiled, source_stamp
 
@@ -27,6 +28,11 @@ ABSENT = 65535
 WIDTH = 4
 """Numbers in a row of a table, which are added as one vector."""
 
+
+LOG2_E, LN2_HIGH, LN2_LOW = 1.4426950408889634, 0.693147180369123816490, 1.90821492927058770002e-10
+"""1 / ln 2, and ln 2 in two parts of which the first has few bits, so that its multiples are exact."""
+SERIES = tuple(1.0 / math.factorial(k) for k in range(13, -1, -1))
+"""The terms of exp(r), the highest power first; the next would be 4e-18."""
 
 in_llvm: Callable[[Any], Any] = intrinsic
 """`numba.extending.intrinsic`, whose types ask callers for the typing context that numba itself gives."""
@@ -186,10 +192,9 @@ def _finish(sums: Any, waits: Any, constants: Any, out: Any, start: int, width: 
         for lane in range(width):
             columns[i, lane] = sums[lane, i]
     end = start + width
-    joules = out[0, start:end]
-    _totals(
-        columns[0], columns[1], columns[2], columns[3], waits, constants, joules, out[1, start:end], out[3, start:end]
-    )
+    joules, low, high = out[0, start:end], out[1, start:end], out[2, start:end]
+    _totals(columns[0], columns[1], columns[2], columns[3], waits, constants, joules, low, out[3, start:end])
+    _ends(joules, low, high)
     refused = 0
     for lane in range(width):
         refused += joules[lane] != joules[lane]
@@ -216,6 +221,36 @@ def _totals(
         )
 
 
+@njit(error_model="numpy")
+def _ends(joules: Any, low: Any, high: Any) -> None:
+    """The ends of the intervals of a block, whose widths stand in `low`."""
+    _exp(low, high)
+    for lane in range(joules.shape[0]):
+        low[lane], high[lane] = ends(joules[lane], high[lane])
+
+
+@njit(error_model="numpy")
+def _exp(values: Any, found: Any) -> None:
+    """exp of a block to within two units in the last place, compiled to vectors: `math.exp` is a call for each number,
+    and takes as long as all else that a candidate of few tables needs.
+
+    exp(x) = 2^n exp(r) with n the whole number nearest to x / ln 2, and exp(r) by its series: |r| < 0.35.
+    """
+    scale = np.empty(LANES, np.int64)
+    for lane in range(values.shape[0]):
+        x = min(values[lane], 700.0)
+        n = np.floor(x * LOG2_E + 0.5)
+        r = x - n * LN2_HIGH - n * LN2_LOW
+        series = 0.0
+        for k in range(len(SERIES)):
+            series = SERIES[k] + series * r
+        found[lane] = series
+        scale[lane] = (np.int64(n) + 1023) << 52  # the bits of 2^n as a double
+    power = scale.view(np.float64)
+    for lane in range(values.shape[0]):
+        found[lane] *= power[lane]
+
+
 @njit
 def _known(index: Any, counts: Any, start: int, wrong: Any) -> bool:
     """Whether all indices of a block are below the counts of their columns; `wrong` becomes where one is not."""
@@ -239,8 +274,8 @@ def _within(column: Any, count: int) -> bool:
 
 
 gather_indices, gather_sizes = _make_gathers(source_stamp())
-"""``gather_indices`` writes joules, width and seconds of `wattir.totals.totals` to rows 0, 1 and 3 of `out`
-[4, candidates], for candidates from `first` to before `end`, and returns how many are refused (NaN joules).
+"""``gather_indices`` writes [energy_j, low, high, time_s] to `out` [4, candidates], for the candidates from `first` to
+before `end`, and returns how many are refused (NaN joules).
 
 `index` [columns, candidates] holds indices below `counts`; table t has its rows of the first `WIDTH` of
 `wattir.totals.SUMS` in `rows`, and the last one in `host_s` where the host counts, from `starts`[t] on, at the sum of

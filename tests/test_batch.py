@@ -256,3 +256,14 @@ def test_batches_need_no_place_for_compiled_code() -> None:
     model = wattir.compile(layers.matmul(symbol("m"), 64, 64), device="h100_sxm")
 
     assert json.loads(found) == [model(m=m).energy_j for m in (1, 2, 3)]
+
+
+def test_intervals_of_batches_take_exp_to_the_last_bits() -> None:
+    from wattir.backends.gather import _exp
+
+    widths = np.concatenate([np.linspace(-20.0, 20.0, 510), [0.0, np.nan]])
+    found = np.empty(512)
+    _exp(widths, found)
+
+    assert found[:-1] == pytest.approx(np.exp(widths[:-1]), rel=5e-16)
+    assert np.isnan(found[-1])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from wattir.tables import (
     MERGED_ROWS,
     Answers,
     Tables,
-    finished,
     laid_out,
     merged,
     run_program,
@@ -89,18 +89,18 @@ def ask(model: CostModel, programs: Sequence[Program], codes: Codes, hosted: boo
     while left:
         tables, direct = _tables(model, programs, codes, model.host_op_s if hosted else 0.0)
         taken = (*codes.as_arguments(), direct, *tables.layout, tables.constants, out)
-        found = spread(_gatherer(taken), left, CANDIDATE_S * codes.count)
+        found = spread(partial(_asked, taken), left, CANDIDATE_S * codes.count)
         refused += sum(max(count, 0) for count in found)
         left = [piece for piece, count in zip(left, found, strict=True) if count < 0]
         codes.learn(left)
     return Answers(out[0], out[1], out[2], out[3], refused)
 
 
-def _gatherer(taken: tuple[Any, ...]) -> Callable[[tuple[int, int]], int]:
-    """What answers a range of candidates and says how many it refuses, or -1 for one with an unknown value."""
+def _asked(taken: tuple[Any, ...], piece: tuple[int, int]) -> int:
+    """Answers a range of candidates; how many are refused, or -1 where one has an unknown value."""
     from wattir.backends.gather import gather_sizes
 
-    return lambda piece: finished(gather_sizes(*taken, *piece), taken[-1], piece)
+    return int(gather_sizes(*taken, *piece))
 
 
 def _tables(model: CostModel, programs: Sequence[Program], codes: Codes, host_op_s: float) -> tuple[Tables, Array]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from wattir.program import Program
 from wattir.threads import ranges, spread
-from wattir.totals import SUMS, ends
+from wattir.totals import SUMS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -110,18 +110,8 @@ class Tables:
         out = np.empty((4, count))
         own = np.empty((0, len(SUMS))) if direct is None else direct
         taken = (index.T, self.counts, own, *self.layout, self.constants, out)
-        refused = spread(
-            lambda piece: finished(gather_indices(*taken, *piece), out, piece), ranges(count), CANDIDATE_S * count
-        )
+        refused = spread(lambda piece: gather_indices(*taken, *piece), ranges(count), CANDIDATE_S * count)
         return Answers(out[0], out[1], out[2], out[3], sum(refused))
-
-
-def finished(refused: int, out: Array, piece: tuple[int, int]) -> int:
-    """Puts the ends of the interval into rows 1 and 2 of `out`, from joules in row 0 and width in row 1, for a range of
-    candidates; gives back `refused`."""
-    found = out[:, slice(*piece)]
-    found[1], found[2] = ends(found[0], np.exp(found[1]))
-    return refused
 
 
 def laid_out(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +16,9 @@ Result = TypeVar("Result")
 WORTH_S = 0.01
 """Work that takes less than this on one thread is not worth a second one."""
 PIECE = 2**16
-"""Candidates that one thread answers in one go."""
+"""Candidates that one thread answers in one go, at most."""
+LEAST = 2**13
+"""And at least."""
 
 _most: ContextVar[int | None] = ContextVar("most_threads", default=None)
 
@@ -54,7 +57,8 @@ def spread(work: Callable[[Piece], Result], pieces: Sequence[Piece], seconds: fl
 
 
 def ranges(count: int) -> list[tuple[int, int]]:
-    """`count` candidates cut into ranges (first, end) of about `PIECE`, at least one."""
-    pieces = max(1, round(count / PIECE))
+    """`count` candidates cut into ranges (first, end) of at most `PIECE`, equally many a thread; few are one."""
+    rounds = math.ceil(count / (PIECE * thread_count()))
+    pieces = max(1, min(rounds * thread_count(), count // LEAST))
     ends = [count * piece // pieces for piece in range(pieces + 1)]
     return list(pairwise(ends))
