@@ -44,9 +44,9 @@ def test_functions_are_written_out() -> None:
 def test_an_op_that_the_standard_defines_by_others_needs_no_rule() -> None:
     """Where a rule is missing, the body in the installed onnx is lowered."""
     from wattir.frontends.onnx import node as node_module
-    from wattir.frontends.onnx.lowering import load_rules
+    from wattir.frontends.rules import load_rules
 
-    load_rules()
+    load_rules("wattir.frontends.onnx")
     model = model_of("f (float[N, 6] x) => (float[a, b] y) { y = Celu <alpha = 2.0> (x) }")
     rule = node_module.RULES.pop(("", "Celu"))
     try:

@@ -14,8 +14,9 @@ from onnx import defs, helper, numpy_helper
 
 from wattir.dims import evaluate, names
 from wattir.errors import UnsupportedError
-from wattir.frontends.onnx.lowering import load_rules, lower_model
+from wattir.frontends.onnx.lowering import lower_model
 from wattir.frontends.onnx.node import RULES, Value
+from wattir.frontends.rules import load_rules
 
 WITHOUT_RULE: dict[str, str] = {}
 """Ops of ai.onnx and ai.onnx.ml that have no rule, and why. (Training ops are in other domains.)"""
@@ -23,7 +24,7 @@ WITHOUT_RULE: dict[str, str] = {}
 
 @pytest.mark.parametrize("domain", ["", "ai.onnx.ml"])
 def test_every_op_of_the_standard_has_a_rule(domain: str) -> None:
-    load_rules()
+    load_rules("wattir.frontends.onnx")
     ops = {schema.name for schema in defs.get_all_schemas() if schema.domain == domain}
     assert {op for op in ops if (domain, op) not in RULES} == {op for op in WITHOUT_RULE if op in ops}
 
@@ -31,7 +32,7 @@ def test_every_op_of_the_standard_has_a_rule(domain: str) -> None:
 def test_two_rules_for_one_op_are_an_error() -> None:
     from wattir.frontends.onnx.node import rule
 
-    load_rules()
+    load_rules("wattir.frontends.onnx")
     with pytest.raises(ValueError, match=r"two rules for ai\.onnx\.Relu"):
         rule("Relu")(lambda node: None)
 
