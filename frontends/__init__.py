@@ -52,13 +52,19 @@ def _configs() -> Any:
 
 def model_names() -> tuple[str, ...]:
     """The published models that lower by name alone."""
-    names: tuple[str, ...] = _configs().names()
-    return names
+    return (*_configs().names(), *_generators().names())
 
 
 def lower_name(name: str) -> Graph | None:
-    """A published model by its name, or None where none has it."""
-    return check_graph(_configs().lower(name)) if _configs().find(name) else None
+    """A published model by its name, or None where none has it; of a generator of images or video, its denoiser."""
+    for module in (_configs(), _generators()):
+        if module.find(name):
+            return check_graph(module.lower(name))
+    return None
+
+
+def _generators() -> Any:
+    return import_module("wattir.frontends.configs.diffusion")
 
 
 def _holds_jax(inputs: Any) -> bool:

@@ -33,6 +33,7 @@ BACKEND_MAY = FRONTEND_MAY | {
     "wattir.__version__", "wattir.api", "wattir.costmodel", "wattir.models", "wattir.wattir_file", "wattir.writing",
     "wattir.passes", "wattir.passes.precision",  # networks of rows
     "wattir.trees", "wattir.clock", "wattir.serving", "wattir.serving_engine", "wattir.serving_model",
+    "wattir.generation", "wattir.generation_engine", "wattir.generation_model",
     "wattir.serving_steps", "wattir.chain", "wattir.runtime",  # nodes around machines, engines on them
 }  # fmt: skip
 BACKEND_LIBRARIES = {"lightgbm", "llvmlite", "numpy", "numba", "scipy", "pyarrow", "pandas"}

@@ -16,6 +16,7 @@ from typing import Any
 
 from wattir.device_schema import check_device
 from wattir.errors import DeviceError, suggestion
+from wattir.generation_engine import Stack, stack_of
 from wattir.kinds import DTYPE_BYTES
 from wattir.lending import lent
 from wattir.serving_engine import Engine, engine_of
@@ -104,6 +105,7 @@ class Device:
     `boost_hz`: the core clock of the rates and coefficients; `nominal_hz`: the one that the maker guarantees;
     `clock_hz`: what `wattir.clock` set.
     `engines`: serving engines fitted on this machine, by name (`wattir.serving.engine_on` also borrows).
+    `stacks`: those that generate images and video, likewise (`wattir.generation.stack_on`).
     """
 
     id: str
@@ -137,6 +139,7 @@ class Device:
     nominal_hz: float | None = None
     clock_hz: float | None = None
     engines: Mapping[str, Engine] = field(default_factory=dict)
+    stacks: Mapping[str, Stack] = field(default_factory=dict)
 
     def math(self, wanted: str) -> str:
         """The dtype that a product asked for in `wanted` runs in here."""
@@ -294,6 +297,7 @@ def _device(table: Mapping[str, Any], coefficients: Coefficients) -> Device:
         memory=table.get("memory", ""),
         boost_hz=limits.get("boost_hz"), nominal_hz=limits.get("nominal_hz"), clock_hz=limits.get("clock_hz"),
         engines={name: engine_of(name, found) for name, found in table.get("serving", {}).items()},
+        stacks={name: stack_of(name, found) for name, found in table.get("generation", {}).items()},
     )  # fmt: skip
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from wattir import generation_engine, serving_engine
 from wattir.errors import DeviceError, suggestion
-from wattir.serving_engine import FACTOR, FIT_KEYS, NUMBERS, OPTIONAL, PARTS
+from wattir.serving_engine import FACTOR, FIT_KEYS
 
 Range = tuple[float, float]
 
@@ -22,7 +23,18 @@ TEXTS = {
 }  # name -> required
 KINDS_OF_DEVICE = ("gpu", "cpu", "npu", "board")
 SCOPES = ("board", "package", "rail", "wall", "node")
-TOP = (*TEXTS, "aliases", "relatives", "limits", "coefficients", "interval", "fit", "correction", "serving")
+TOP = (
+    *TEXTS,
+    "aliases",
+    "relatives",
+    "limits",
+    "coefficients",
+    "interval",
+    "fit",
+    "correction",
+    "serving",
+    "generation",
+)
 
 LIMITS: dict[str, Range] = {
     "power_w": (0.1, 1e5),
@@ -70,8 +82,9 @@ def check_device(table: Mapping[str, Any], where: str) -> None:
     _choice(table, "kind", KINDS_OF_DEVICE, where)
     _choice(table, "scope", SCOPES, where)
     _limits(_table(table, "limits", where), f"{where}: [limits]")
-    if "serving" in table:
-        _serving(_table(table, "serving", where), f"{where}: [serving")
+    for heading, kind in FITTED_STACKS.items():
+        if heading in table:
+            _stacks(_table(table, heading, where), f"{where}: [{heading}", kind)
     if "coefficients" in table:
         _coefficients(_table(table, "coefficients", where), f"{where}: [coefficients]")
         _interval(_table(table, "interval", where), f"{where}: [interval]")
@@ -116,15 +129,19 @@ def _corrections(found: Any, where: str) -> None:
             _text(one, key, where)
 
 
-def _serving(engines: Mapping[str, Any], where: str) -> None:
-    for name in engines:
-        at, table = f"{where}.{name}]", _table(engines, name, f"{where}]")
-        _known(table, (*NUMBERS, *OPTIONAL, "time", "energy", "fit"), at)
-        _numbers(table, NUMBERS | {name: span for name, span in OPTIONAL.items() if name in table}, at)
+FITTED_STACKS: Mapping[str, Any] = {"serving": serving_engine, "generation": generation_engine}
+"""Heading of the tables of software stacks -> the module that says their coefficients and parts."""
+
+
+def _stacks(stacks: Mapping[str, Any], where: str, kind: Any) -> None:
+    for name in stacks:
+        at, table = f"{where}.{name}]", _table(stacks, name, f"{where}]")
+        _known(table, (*kind.NUMBERS, *kind.OPTIONAL, "time", "energy", "fit"), at)
+        _numbers(table, kind.NUMBERS | {key: span for key, span in kind.OPTIONAL.items() if key in table}, at)
         for factors in ("time", "energy"):
             found = _table(table, factors, at)
-            _known(found, PARTS, f"{at} {factors}")
-            _numbers(found, dict.fromkeys(PARTS, FACTOR), f"{at} {factors}")
+            _known(found, kind.PARTS, f"{at} {factors}")
+            _numbers(found, dict.fromkeys(kind.PARTS, FACTOR), f"{at} {factors}")
         _fits(table.get("fit"), f"{at} fit", FIT_KEYS)
 
 

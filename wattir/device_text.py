@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from wattir.device import Device
+from wattir.generation_engine import stack_tables
 from wattir.serving_engine import engine_tables
 
 
@@ -27,10 +29,11 @@ def _lines(device: Device) -> Iterator[str]:
     yield from _table("limits.flop_per_s", device.flop_per_s)
     plain = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s",
              "voltage_floor", "voltage_knee")  # fmt: skip
-    for engine in device.engines.values():
-        for heading, values in engine_tables(engine):
-            yield f"\n{heading}"
-            yield from _values(values)
+    tables = (engine_tables(engine) for engine in device.engines.values())
+    stacks = (stack_tables(stack) for stack in device.stacks.values())
+    for heading, values in chain.from_iterable((*tables, *stacks)):
+        yield f"\n{heading}"
+        yield from _values(values)
     yield from _table("coefficients", {**{name: getattr(c, name) for name in plain}, "tiles": list(c.tiles)})
     yield from _table("coefficients.j_per_flop", c.j_per_flop)
     for name, family in c.families.items():

@@ -13,6 +13,7 @@ from wattir.writing import write_whole
 
 from .own_plan import head_like, own_plan, with_relative
 from .plan import run
+from .plan_generation import GENERATION, run_generation
 from .plan_mlperf import POOLS, run_pool
 from .plan_serving import SERVING, run_serving
 from .plans import PLANS
@@ -20,23 +21,31 @@ from .plans import PLANS
 Say = Callable[[str], None]
 
 
-def fit_device(device: str, data: str, out: str | None, say: Say, *, serving: bool = False) -> bool:
-    """Fits a known device to the sets in `data` and writes its file, into the folder `out` or in place; with `serving`
-    its serving engines alone, on top of the kernels as its file has them. `device` may be a runtime with a file.
+def fit_device(device: str, data: str, out: str | None, say: Say, *, what: str = "kernels") -> bool:
+    """Fits a known device to the sets in `data` and writes its file, into the folder `out` or in place; `what` of it is
+    a key of `FITS`: its kernels, or on top of these as its file has them its serving engines or its stacks for images
+    and video. `device` may be a runtime with a file.
 
     False where none of its data are there: the file stays as it is.
     """
-    plans: Mapping[str, object] = SERVING if serving else {**PLANS, **dict.fromkeys(POOLS)}
+    plans, fit = FITS[what]
     if device not in plans:
         raise DeviceError(
             f"--device {device}: no plan to fit it; expected one of {', '.join(plans)}{suggestion(device, plans)}"
         )
     path = runtime_path(device) if device in OWN_KERNELS else os.path.join(device_folder(), f"{device}.toml")
-    if serving:
-        return _fit_file(path, partial(run_serving, device), data, out, say)
-    return _fit_file(
-        path, partial(run_pool, device) if device in POOLS else partial(run, PLANS[device]), data, out, say
-    )
+    return _fit_file(path, partial(fit, device), data, out, say)
+
+
+def _run_kernels(device: str, text: str, path: str, data: str, say: Say) -> str | None:
+    return run_pool(device, text, path, data, say) if device in POOLS else run(PLANS[device], text, path, data, say)
+
+
+FITS: dict[str, tuple[Mapping[str, object], Callable[[str, str, str, str, Say], str | None]]] = {
+    "kernels": ({**PLANS, **dict.fromkeys(POOLS)}, _run_kernels), "serving": (SERVING, run_serving),
+    "generation": (GENERATION, run_generation),
+}  # fmt: skip
+"""What can be fitted: the plans by device, and what runs one on the text of a device's file."""
 
 
 def _fit_file(path: str, fit: Callable[..., str | None], data: str, out: str | None, say: Say) -> bool:

@@ -30,8 +30,9 @@ from . import datasets_models as models
 from . import datasets_nas as nas
 from . import datasets_serving as serving
 from . import datasets_torch as torch
-from . import phases, plan_mlperf, plan_serving
+from . import phases, plan_generation, plan_mlperf, plan_serving
 from .datasets_anchors import anchors, anchors_table
+from .datasets_generation import mlenergy
 from .datasets_kernels import TABLES, kernels, known_dtype
 from .datasets_mlperf import CPUS, board_rows, mlperf_table, mobile_rows, of_cpu, of_kit
 from .plan import Source
@@ -258,6 +259,27 @@ def _judge(
         yield from plan_serving.judge(machine, engine, rows.take(known))
 
 
+def _generation(stack: str, path: str, folder: str) -> Found:
+    for hardware, part in read_table(path, "data").groupby("gpu_model", dropna=False):
+        device = device_of(str(hardware))
+        if device is None:
+            yield Left(folder, str(hardware), len(part), f"no device file for {hardware}")
+            continue
+        ask = partial(_judge_generation, stack, path, folder, str(hardware), device)
+        yield Judged(folder, stack, device, len(part), ask)
+
+
+def _judge_generation(
+    stack: str, path: str, folder: str, hardware: str, device: str
+) -> Iterator[tuple[str, dict[str, Any]] | Left]:
+    machine = load_device(device)
+    rows = mlenergy(path, hardware, machine)
+    for why, count in rows.dropped.items():
+        yield Left(folder, f"{stack} ({device})", count, why)
+    if len(rows):
+        yield from plan_generation.judge(machine, stack, rows)
+
+
 def _mlperf(path: str, folder: str) -> Found:
     rest = mlperf_table(path)
     for pool in plan_mlperf.POOLS:
@@ -333,6 +355,8 @@ SETS: dict[str, Callable[[str, str], Found]] = {
     "mlperf_power": _mlperf,
     "splitwise_phase_times": _phases,
     "gpu_power_anchors": _anchors,
+    "mlenergy_v3_diffusion": partial(_generation, "xdit"),
+    "mlenergy_v2_diffusion": partial(_generation, "diffusers"),
     "mlenergy_v3_llm": partial(_serving, "vllm", serving.mlenergy_v3),
     "mlenergy_v2_llm": partial(_serving, "vllm_2024", serving.mlenergy_v2),
 }

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from wattir.device import Coefficients, Device
+from wattir.generation_engine import Stack, stack_tables
 from wattir.serving_engine import Engine, engine_tables
 
 FITTED = re.compile(r"^\[(coefficients|interval|\[fit\]|\[correction\])", re.MULTILINE)
@@ -55,14 +56,22 @@ def _corrections(device: Device) -> Iterator[str]:
 
 
 def with_engine(text: str, engine: Engine) -> str:
-    """The file with this engine's tables in place of those of the same name, before the first fitted table."""
-    own = (f"[serving.{engine.name}]", f"[serving.{engine.name}.", f"[[serving.{engine.name}.")
+    """The file with this serving engine's tables in place of those of the same name."""
+    return _with_tables(text, f"serving.{engine.name}", engine_tables(engine))
+
+
+def with_stack(text: str, stack: Stack) -> str:
+    """The file with the tables of this stack for images and video in place of those of the same name."""
+    return _with_tables(text, f"generation.{stack.name}", stack_tables(stack))
+
+
+def _with_tables(text: str, heading: str, tables: Iterator[tuple[str, Mapping[str, Any]]]) -> str:
+    """These tables in place of those under the same heading, before the first fitted table of kernels."""
+    own = (f"[{heading}]", f"[{heading}.", f"[[{heading}.")
     blocks = re.split(r"^(?=\[)", text, flags=re.MULTILINE)
     kept = [block for block in blocks if not block.startswith(own)]
     at = next((i for i, block in enumerate(kept) if FITTED.match(block)), len(kept))
-    made = [
-        "\n".join((heading, *_values(values))) + "\n\n" for heading, values in engine_tables(engine)
-    ]  # fmt: skip
+    made = ["\n".join((name, *_values(values))) + "\n\n" for name, values in tables]
     before = "".join(kept[:at]).rstrip() + "\n\n"
     return (before + "".join(made) + "".join(kept[at:])).rstrip() + "\n"
 

@@ -17,7 +17,8 @@ def add_model(parser: ArgumentParser) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="a model file (.onnx, .wattir, config.json), or a built-in or published name (wattir models)",
+        help="a model file (.onnx, .wattir, config.json), a pipeline's folder, or a built-in or published name "
+        "(wattir models)",
     )
     parser.add_argument(
         "--input", metavar="NAME=1x3x224x224", type=named_shape, action="append", default=[],

@@ -1,11 +1,15 @@
-"""Joules and seconds of one forward pass, or of a request to a served language model, on one machine or several."""
+"""Joules and seconds of one forward pass, of a request to a served language model, or of a generated image or video, on
+one machine or several."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from wattir.cli.arguments import add_chain, add_depth, add_machine, add_model, add_sizes, whole_number
+from wattir.cli.generation import add_generation, asks_for_generation, generation_reports
+from wattir.cli.generation import chain_of as chain_of_generation
 from wattir.cli.progress import progress
 from wattir.cli.serving import (
     add_deployment,
@@ -19,10 +23,11 @@ from wattir.errors import CheckFailed, InputError
 from wattir.writing import write_whole
 
 if TYPE_CHECKING:
+    from wattir.chain import Link
     from wattir.cli.estimates import Estimate
     from wattir.report import Report
 
-HELP = "joules and seconds of a forward pass or of a served request, and where they go"
+HELP = "joules and seconds of a forward pass, a served request, an image or a video, and where they go"
 EXAMPLES = """\
 examples:
   wattir estimate resnet50 --hw h100_sxm
@@ -34,6 +39,8 @@ examples:
   wattir estimate model.wattir --csv layers.csv
   wattir estimate Qwen/Qwen3-8B --hw h100_sxm --isl 512 --osl 300 --concurrency 64
   wattir estimate deepseek-ai/DeepSeek-R1 --hw h200_sxm --tp-size 8 --ep-size 8 --isl 2000 --osl 500 --rate 2
+  wattir estimate black-forest-labs/FLUX.1-dev --hw h100_sxm --steps 28 --resolution 1024x768
+  wattir estimate Wan-AI/Wan2.1-T2V-1.3B-Diffusers --hw h100_sxm --frames 81 --resolution 832x480 --ulysses 4
 """
 
 
@@ -43,7 +50,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_machine(parser, several=True)
     add_sizes(parser)
     add_chain(parser)
-    for add in (add_request, add_load, add_deployment):
+    for add in (add_request, add_load, add_deployment, add_generation):
         add(parser)
     parser.add_argument("--bounds", action="store_true", help="show both bounds: fused (compiled) and unfused (eager)")
     parser.add_argument("--strict", action="store_true", help="fail (exit code 1) where any op has no cost rule")
@@ -55,6 +62,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Estimates, checks, writes, prints, in this order: nothing is written or printed on an error."""
+    if asks_for_generation(arguments):
+        return _run_generation(arguments)
     if asks_for_serving(arguments):
         return _run_serving(arguments)
     from wattir.cli.estimates import make_estimates
@@ -85,15 +94,31 @@ def _run_serving(arguments: Namespace) -> int:
         reports = serving_reports(arguments)
         chains = [chain_of(report, arguments) for report in reports]
     if arguments.json:
-        found = [
-            {**report.to_dict(), **({"chain": [link.to_dict() for link in links]} if links else {})}
-            for report, links in zip(reports, chains, strict=True)
-        ]
-        _print(found)
-        return 0
+        return _print_reports(reports, chains)
     from wattir.cli.serving_view import show_serving
 
     show_serving(reports, chains)
+    return 0
+
+
+def _run_generation(arguments: Namespace) -> int:
+    with progress(f"estimating {arguments.model}"):
+        reports = generation_reports(arguments)
+        chains = [chain_of_generation(report, arguments) for report in reports]
+    if arguments.json:
+        return _print_reports(reports, chains)
+    from wattir.cli.generation_view import show_generation
+
+    show_generation(reports, chains)
+    return 0
+
+
+def _print_reports(reports: Sequence[Any], chains: Sequence[tuple[Link, ...]]) -> int:
+    """Reports as objects, each with its chain where there is one."""
+    _print([
+        {**report.to_dict(), **({"chain": [link.to_dict() for link in links]} if links else {})}
+        for report, links in zip(reports, chains, strict=True)
+    ])  # fmt: skip
     return 0
 
 

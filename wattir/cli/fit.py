@@ -19,6 +19,7 @@ examples:
   wattir fit --rows rows.csv --device my_machine.toml
   wattir fit --data ../shared/data --device a10 --device a30
   wattir fit --data ../shared/data --serving --device h100_sxm
+  wattir fit --data ../shared/data --generation --device h100_sxm
 """
 
 
@@ -34,7 +35,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--like", metavar="ID", help="with --rows: begin a new device file with this machine's limits")
     parser.add_argument("--data", metavar="DIR", default=default, help=f"folder of measured sets (default: {default})")
     parser.add_argument(
-        "--serving", action="store_true", help="with --data: the serving engines alone, on top of the kernels' fit"
+        "--serving", dest="what", action="store_const", const="serving", default="kernels",
+        help="with --data: the serving engines alone, on top of the kernels' fit",
+    )  # fmt: skip
+    parser.add_argument(
+        "--generation",
+        dest="what",
+        action="store_const",
+        const="generation",
+        help="with --data: the stacks for images and video alone, likewise",
     )
     parser.add_argument("--out", metavar="DIR", help="with --data: write the files there instead of in place")
 
@@ -46,14 +55,10 @@ def run(arguments: Namespace) -> int:
     except ImportError as error:
         raise InputError(f"fit needs {error.name}, which is not installed; pip install 'wattir[fit]'") from None
     if arguments.rows is None:
-        from wattir.backends.fit.plan_mlperf import POOLS
-        from wattir.backends.fit.plan_serving import SERVING
-        from wattir.backends.fit.plans import PLANS
-
         if arguments.like is not None:
             raise InputError(f"--like {arguments.like}: only with --rows; the known machines have their own files")
-        for device in arguments.device or (SERVING if arguments.serving else (*PLANS, *POOLS)):
-            fits.fit_device(device, arguments.data, arguments.out, _say, serving=arguments.serving)
+        for device in arguments.device or fits.FITS[arguments.what][0]:
+            fits.fit_device(device, arguments.data, arguments.out, _say, what=arguments.what)
         return 0
     if len(arguments.device) != 1:
         found = ", ".join(arguments.device) or "none"

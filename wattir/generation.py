@@ -1,0 +1,126 @@
+"""Seconds and joules of images and video: from the demands of a phase's kernels to what a call costs.
+
+    device  = sum over parts of time[part] * seconds[part] + attention + exchanges among devices
+    attention = FLOP of padded heads / attention_flop_per_s + exponentials / attention_exp_per_s
+    host    = host_op_s * launches + host_link_s * exchanges
+    phase   = (device^overlap + host^overlap)^(1 / overlap)
+    J       = static_w * phase + busy_w * kernels + sum of energy[part] * joules of work[part] + link_w * exchanges
+
+per device that takes part; at the power limit the clock falls (`wattir.serving.THROTTLED`). A device that waits for
+another one draws static_w + waiting_w. The formulas work on numbers and on arrays alike; the fit calls them with
+arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from wattir.device import Device, load_device
+from wattir.errors import DeviceError, suggestion
+from wattir.generation_engine import PARTS, Stack, borrowed
+from wattir.serving import POWER_SHARE, THROTTLED
+
+PHASES = ("text", "denoise", "decode", "call")
+"""Encoding the prompts; the denoiser, all steps; latents to pixels; what the host does around them."""
+FACTORS = ("work", "static", "host", "communication", "waiting")
+"""What joules go to. work: kernels that run, their arithmetic and bytes; static: what devices draw anyhow while they
+work; host: the same while they wait for its launches; waiting: devices that have no part in a phase."""
+
+
+@dataclass(slots=True)
+class Demand:
+    """What kernels ask for: seconds and joules of their work by part, launches; of attention also FLOP with heads
+    padded to the sizes that its kernels have, and exponentials; exchanges, and the bytes that each device sends.
+    Numbers, or arrays of them."""
+
+    time_s: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+    energy_j: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+    launches: Any = 0.0
+    attention_flop: Any = 0.0
+    attention_exps: Any = 0.0
+    links: Any = 0.0
+    link_bytes: Any = 0.0
+
+    def add(self, other: Demand, times: float = 1.0) -> Demand:
+        """With `times` another demand added."""
+        for mine, theirs in ((self.time_s, other.time_s), (self.energy_j, other.energy_j)):
+            for part in PARTS:
+                mine[part] = mine[part] + times * theirs[part]
+        for name in SCALARS:
+            setattr(self, name, getattr(self, name) + times * getattr(other, name))
+        return self
+
+
+SCALARS = ("launches", "attention_flop", "attention_exps", "links", "link_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseCost:
+    """Seconds of a phase; joules of all devices by factor."""
+
+    time_s: Any
+    energy_j: Mapping[str, Any]
+
+    @property
+    def joules(self) -> Any:
+        """All of them."""
+        return sum(self.energy_j.values())
+
+    def times(self, count: Any) -> PhaseCost:
+        """Of so many in a row."""
+        return PhaseCost(self.time_s * count, {name: joules * count for name, joules in self.energy_j.items()})
+
+
+def phase_cost(stack: Stack, device: Device, demand: Demand, working: Any, waiting: Any = 0.0) -> PhaseCost:
+    """What a phase costs that `working` devices share while `waiting` others have no part in it."""
+    kernels_s = sum(stack.time[part] * demand.time_s[part] for part in PARTS if part != "attention")
+    attention_s = demand.attention_flop / stack.attention_flop_per_s + demand.attention_exps / stack.attention_exp_per_s
+    link_s = stack.link_s * demand.links + demand.link_bytes / stack.link_bytes_per_s
+    busy_s = kernels_s + attention_s
+    device_s = busy_s + link_s
+    host_s = stack.host_op_s * demand.launches + stack.host_link_s * demand.links
+    time_s = (device_s**stack.overlap + host_s**stack.overlap) ** (1.0 / stack.overlap)
+    energy = {
+        "work": stack.busy_w * busy_s + sum(stack.energy[part] * demand.energy_j[part] for part in PARTS),
+        "static": stack.static_w * device_s,
+        "host": stack.static_w * (time_s - device_s),
+        "communication": stack.link_w * link_s,
+    }
+    excess = sum(energy.values()) / (POWER_SHARE * device.power_w * time_s)
+    over = excess * (excess > 1.0) + (excess <= 1.0)
+    slower = over**THROTTLED
+    time_s = time_s * slower
+    joules = {name: working * each * slower / over for name, each in energy.items()}
+    return PhaseCost(time_s, {**joules, "waiting": waiting * (stack.static_w + stack.waiting_w) * time_s})
+
+
+def call_cost(stack: Stack, pixels: Any, devices: Any) -> PhaseCost:
+    """What the host does around a call for so many pixels in all, while the devices wait."""
+    time_s = stack.call_s + stack.pixel_s * pixels
+    return PhaseCost(time_s, {**dict.fromkeys(FACTORS, 0.0 * time_s), "host": devices * stack.static_w * time_s})
+
+
+def stack_on(device: Device, name: str) -> Stack:
+    """A stack on a machine: its own, or that of the nearest of its relatives in proportion to the limits."""
+    nearest, tried = [device], {device.id}
+    for one in nearest:
+        if name in one.stacks:
+            own = one.stacks[name]
+            return own if one is device else _scaled(own, one, device)
+        new = [relative for relative in one.relatives if relative not in tried]
+        tried.update(new)
+        nearest += [load_device(relative) for relative in new]
+    known = sorted({stack for one in nearest for stack in one.stacks})
+    raise DeviceError(
+        f"{device.id}: no stack {name!r} that generates images and video on it or a relative; expected "
+        f"{'one of ' + ', '.join(known) if known else 'a machine with [generation.*] in its file, such as h100_sxm'}"
+        f"{suggestion(name, known)}"
+    )
+
+
+def _scaled(stack: Stack, lender: Device, device: Device) -> Stack:
+    clocks = device.boost_hz / lender.boost_hz if device.boost_hz and lender.boost_hz else 1.0
+    memory = device.memory_bytes_per_s / lender.memory_bytes_per_s
+    return borrowed(stack, lender.id, device.power_w / lender.power_w, memory, clocks * device.units / lender.units)
