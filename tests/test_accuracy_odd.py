@@ -97,18 +97,20 @@ def test_damaged_files_are_named_and_stop_no_other(tmp_path, capsys):
 def test_sums_hold_for_samples_of_every_folder(data_folder, tmp_path, capsys):
     """Every row of a sample of each set is predicted, or counted with a reason; nothing is not known."""
     rng, total = np.random.default_rng(7), 0
+    times_in_a_row = {"nas_latency_27_devices": 27}  # a column for each machine
+    again = ("all", "data centre", "vllm_2023 decode")  # sums, and the other time of a row
     for path in sorted(path for path in data_folder.iterdir() if path.is_dir()):
         shutil.copytree(path, tmp_path / path.name, ignore=shutil.ignore_patterns("*.csv", "*.parquet"))
         for file in [*path.glob("*.csv"), *path.glob("*.parquet")]:
             table = pd.read_csv(file, low_memory=False) if file.suffix == ".csv" else pd.read_parquet(file)
             if file.stem != "model_layers":
                 table = table.sample(min(len(table), int(rng.integers(1, 40))), random_state=5)
-                total += len(table)
+                total += len(table) * times_in_a_row.get(path.name, 1)
             table.to_csv(tmp_path / path.name / f"{file.stem}.csv", index=False)
     found = judged(tmp_path, capsys)
     left = [each for each in found["not_predicted"] if not each["why"].startswith("joules of")]
     assert [each for each in left if each["rows"] is None] == []
-    predicted = sum(each["rows"] for each in found["sets"] if each["what"] != "all")
+    predicted = sum(each["rows"] for each in found["sets"] if not each["what"].endswith(again))
     assert predicted + sum(each["rows"] for each in left) == total
 
 
