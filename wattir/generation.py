@@ -6,7 +6,7 @@
     phase   = (device^overlap + host^overlap)^(1 / overlap)
     J       = static_w * phase + busy_w * kernels + sum of energy[part] * joules of work[part] + link_w * exchanges
 
-per device that takes part; at the power limit the clock falls (`wattir.serving.THROTTLED`). A device that waits for
+per device that takes part; at the power limit the clock falls (`wattir.serving.at_limit`). A device that waits for
 another one draws static_w + waiting_w. The formulas work on numbers and on arrays alike; the fit calls them with
 arrays.
 """
@@ -17,10 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wattir.device import Device, load_device
-from wattir.errors import DeviceError, suggestion
+from wattir.device import Device
 from wattir.generation_engine import PARTS, Stack, borrowed
-from wattir.serving import POWER_SHARE, THROTTLED
+from wattir.serving import Held, at_limit, hidden, own_or_lent
 
 PHASES = ("text", "denoise", "decode", "call")
 """Encoding the prompts; the denoiser, all steps; latents to pixels; what the host does around them."""
@@ -81,18 +80,16 @@ def phase_cost(stack: Stack, device: Device, demand: Demand, working: Any, waiti
     busy_s = kernels_s + attention_s
     device_s = busy_s + link_s
     host_s = stack.host_op_s * demand.launches + stack.host_link_s * demand.links
-    time_s = (device_s**stack.overlap + host_s**stack.overlap) ** (1.0 / stack.overlap)
+    time_s = hidden(device_s, host_s, stack.overlap)
     energy = {
         "work": stack.busy_w * busy_s + sum(stack.energy[part] * demand.energy_j[part] for part in PARTS),
         "static": stack.static_w * device_s,
         "host": stack.static_w * (time_s - device_s),
         "communication": stack.link_w * link_s,
     }
-    excess = sum(energy.values()) / (POWER_SHARE * device.power_w * time_s)
-    over = excess * (excess > 1.0) + (excess <= 1.0)
-    slower = over**THROTTLED
+    slower, kept = at_limit(sum(energy.values()), time_s, device)
     time_s = time_s * slower
-    joules = {name: working * each * slower / over for name, each in energy.items()}
+    joules = {name: working * each * kept for name, each in energy.items()}
     return PhaseCost(time_s, {**joules, "waiting": waiting * (stack.static_w + stack.waiting_w) * time_s})
 
 
@@ -104,20 +101,11 @@ def call_cost(stack: Stack, pixels: Any, devices: Any) -> PhaseCost:
 
 def stack_on(device: Device, name: str) -> Stack:
     """A stack on a machine: its own, or that of the nearest of its relatives in proportion to the limits."""
-    nearest, tried = [device], {device.id}
-    for one in nearest:
-        if name in one.stacks:
-            own = one.stacks[name]
-            return own if one is device else _scaled(own, one, device)
-        new = [relative for relative in one.relatives if relative not in tried]
-        tried.update(new)
-        nearest += [load_device(relative) for relative in new]
-    known = sorted({stack for one in nearest for stack in one.stacks})
-    raise DeviceError(
-        f"{device.id}: no stack {name!r} that generates images and video on it or a relative; expected "
-        f"{'one of ' + ', '.join(known) if known else 'a machine with [generation.*] in its file, such as h100_sxm'}"
-        f"{suggestion(name, known)}"
-    )
+    stack, lender = own_or_lent(device, name, STACKS)
+    return stack if lender is device else _scaled(stack, lender, device)
+
+
+STACKS = Held(lambda device: device.stacks, "stack", "generation")
 
 
 def _scaled(stack: Stack, lender: Device, device: Device) -> Stack:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from wattir.serving_engine import BORROWED_WIDTH, Range
+from wattir.serving_engine import BORROWED_WIDTH, Range, tables_under
 
 PARTS = ("matmul", "wide", "conv", "conv3d", "depthwise", "attention", "norm", "other")
 """Kinds of kernels: products; products in 32 bits; convolutions; those over time too; those of one channel each;
@@ -76,12 +76,7 @@ def stack_of(name: str, table: Mapping[str, Any]) -> Stack:
 
 def stack_tables(stack: Stack) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The tables of a device file that `stack_of` reads back, each with its heading."""
-    at = f"generation.{stack.name}"
-    yield f"[{at}]", {name: getattr(stack, name) for name in NUMBERS}
-    yield f"[{at}.time]", stack.time
-    yield f"[{at}.energy]", stack.energy
-    for fit in stack.fits:
-        yield f"[[{at}.fit]]", fit
+    return tables_under(f"generation.{stack.name}", stack, NUMBERS)
 
 
 def borrowed(stack: Stack, lender: str, power: float, bandwidth: float, rate: float) -> Stack:

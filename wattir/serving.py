@@ -12,7 +12,7 @@ and on arrays alike; the fit calls them with arrays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -38,19 +38,37 @@ ENGINE = "vllm"
 
 def engine_on(device: Device, name: str = ENGINE) -> Engine:
     """An engine on a machine: its own, or that of the nearest of its relatives in proportion to the limits."""
+    engine, lender = own_or_lent(device, name, ENGINES)
+    return engine if lender is device else _scaled(engine, lender, device)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a machine may hold of its own or take from a relative: `of` a machine, by name; `what` it is, and the
+    `table` of a machine's file that it stands in."""
+
+    of: Callable[[Device], Mapping[str, Any]]
+    what: str
+    table: str
+
+
+ENGINES = Held(lambda device: device.engines, "serving engine", "serving")
+
+
+def own_or_lent(device: Device, name: str, held: Held) -> tuple[Any, Device]:
+    """What a machine or the nearest of its relatives holds under a name, and whose it is; DeviceError if nobody's."""
     nearest, tried = [device], {device.id}
     for one in nearest:
-        if name in one.engines:
-            own = one.engines[name]
-            return own if one is device else _scaled(own, one, device)
+        if name in held.of(one):
+            return held.of(one)[name], one
         new = [relative for relative in one.relatives if relative not in tried]
         tried.update(new)
         nearest += [load_device(relative) for relative in new]
-    known = sorted({engine for one in nearest for engine in one.engines})
+    known = sorted({found for one in nearest for found in held.of(one)})
+    anyone = f"a machine with [{held.table}.*] in its file, such as h100_sxm"
+    expected = f"one of {', '.join(known)}" if known else anyone
     raise DeviceError(
-        f"{device.id}: no serving engine {name!r} on it or a relative; expected "
-        f"{'one of ' + ', '.join(known) if known else 'a machine with [serving.*] in its file, such as h100_sxm'}"
-        f"{suggestion(name, known)}"
+        f"{device.id}: no {held.what} {name!r} on it or a relative; expected {expected}{suggestion(name, known)}"
     )
 
 
@@ -121,7 +139,7 @@ def step_cost(engine: Engine, device: Device, shape: Shape, demand: Demand, text
     link_s = exchange_s(engine, shape, demand)
     device_s = sum(factor[part] * demand.time_s[part] for part in PARTS) + gap_s + link_s
     host_s = engine.host_step_s + engine.host_layer_s * shape.layers + engine.host_text_s * texts + stall_s
-    time_s = (device_s**engine.overlap + host_s**engine.overlap) ** (1.0 / engine.overlap)
+    time_s = hidden(device_s, host_s, engine.overlap)
     energy = {
         "weights": sum(joules[part] * demand.weights_j[part] for part in PARTS),
         "kv_cache": sum(joules[part] * demand.cache_j[part] for part in PARTS),
@@ -130,7 +148,8 @@ def step_cost(engine: Engine, device: Device, shape: Shape, demand: Demand, text
         "idle": engine.static_w * device_s + engine.gap_w * gap_s,
         "host": engine.static_w * (time_s - device_s),
     }
-    return capped(StepCost(time_s, device_s, gap_s, link_s, energy), POWER_SHARE * device.power_w)
+    step = StepCost(time_s, device_s, gap_s, link_s, energy)
+    return step.times(*at_limit(step.joules, time_s, device))
 
 
 def exchange_s(engine: Engine, shape: Shape, demand: Demand) -> Any:
@@ -141,12 +160,20 @@ def exchange_s(engine: Engine, shape: Shape, demand: Demand) -> Any:
     return (engine.link_s + engine.ring_s * hops) * demand.links + bytes_s
 
 
-def capped(cost: StepCost, limit_w: float) -> StepCost:
-    """At the power limit the clock falls: seconds grow and joules become those of the limit."""
-    excess = cost.joules / (limit_w * cost.time_s)
+def hidden(device_s: Any, host_s: Any, overlap: Any) -> Any:
+    """Seconds of devices and their host that hide behind each other; their sum where `overlap` is 1."""
+    return (device_s**overlap + host_s**overlap) ** (1.0 / overlap)
+
+
+def at_limit(energy_j: Any, time_s: Any, device: Device) -> tuple[Any, Any]:
+    """What seconds and joules are multiplied by: at the power limit the clock falls, and joules are those of the limit.
+
+    1 and 1 below it; else the excess to the power of `THROTTLED`, and that over the excess.
+    """
+    excess = energy_j / (POWER_SHARE * device.power_w * time_s)
     over = excess * (excess > 1.0) + (excess <= 1.0)
     slower = over**THROTTLED
-    return cost.times(slower, slower / over)
+    return slower, slower / over
 
 
 def mixed_cost(pure: StepCost, mixed: StepCost, share: Any) -> StepCost:

@@ -6,7 +6,7 @@ devices, waits for its host, and runs them at other efficiencies than a loop ove
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -102,13 +102,17 @@ def engine_of(name: str, table: Mapping[str, Any]) -> Engine:
 
 def engine_tables(engine: Engine) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The tables of a device file that `engine_of` reads back, each with its heading."""
-    at = f"serving.{engine.name}"
-    more = {name: getattr(engine, name) for name, least in UNUSED.items() if getattr(engine, name) != least}
-    yield f"[{at}]", {name: getattr(engine, name) for name in NUMBERS} | more
-    yield f"[{at}.time]", engine.time
-    yield f"[{at}.energy]", engine.energy
-    for fit in engine.fits:
-        yield f"[[{at}.fit]]", fit
+    more = [name for name, least in UNUSED.items() if getattr(engine, name) != least]
+    return tables_under(f"serving.{engine.name}", engine, (*NUMBERS, *more))
+
+
+def tables_under(heading: str, found: Any, names: Iterable[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The tables of an engine or a stack: its coefficients of these names, its factors, its records."""
+    yield f"[{heading}]", {name: getattr(found, name) for name in names}
+    yield f"[{heading}.time]", found.time
+    yield f"[{heading}.energy]", found.energy
+    for fit in found.fits:
+        yield f"[[{heading}.fit]]", fit
 
 
 BORROWED_WIDTH = 0.25
