@@ -176,6 +176,7 @@ def test_the_command_shows_a_video_with_its_chain(capsys):
     [
         (f"estimate {FLUX} --hw h100_sxm --isl 5 --osl 5", "--isl: says nothing of a generator"),
         (f"estimate {FLUX} --steps 5", "no machine"),
+        (f"estimate {FLUX} --hw h100_sxm --scope node", "--scope: joules of a call of"),
         (f"estimate {FLUX} --hw h100_sxm --resolution 0", "expected pixels"),
         (f"estimate {FLUX} --hw h100_sxm --seconds 2", "makes images"),
         (f"estimate {WAN} --hw h100_sxm --seconds 2 --frames 5", "expected one of them"),

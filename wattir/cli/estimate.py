@@ -4,7 +4,8 @@ one machine or several."""
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from wattir.cli.arguments import add_chain, add_depth, add_machine, add_model, add_sizes, whole_number
@@ -63,9 +64,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Estimates, checks, writes, prints, in this order: nothing is written or printed on an error."""
     if asks_for_generation(arguments):
-        return _run_generation(arguments)
+        return _run_reports(arguments, generation_reports, chain_of_generation, "wattir.cli.generation_view")
     if asks_for_serving(arguments):
-        return _run_serving(arguments)
+        return _run_reports(arguments, serving_reports, chain_of, "wattir.cli.serving_view")
     from wattir.cli.estimates import make_estimates
 
     with progress(f"estimating {arguments.model}"):
@@ -84,32 +85,19 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _run_serving(arguments: Namespace) -> int:
+def _run_reports(arguments: Namespace, reports_of: Callable[..., Any], chain_of: Callable[..., Any], view: str) -> int:
+    """A served request, or an image or a video, on each machine; `view` is the module that shows them."""
     if arguments.scope is not None:
         raise InputError(
-            "--scope: joules of a served request are those of the accelerators; expected --region for those of the "
-            "node, which its chain goes through"
+            f"--scope: joules of a call of {arguments.model} are those of the accelerators; expected --region "
+            "for those of the node, which its chain goes through"
         )
     with progress(f"estimating {arguments.model}"):
-        reports = serving_reports(arguments)
+        reports = reports_of(arguments)
         chains = [chain_of(report, arguments) for report in reports]
     if arguments.json:
         return _print_reports(reports, chains)
-    from wattir.cli.serving_view import show_serving
-
-    show_serving(reports, chains)
-    return 0
-
-
-def _run_generation(arguments: Namespace) -> int:
-    with progress(f"estimating {arguments.model}"):
-        reports = generation_reports(arguments)
-        chains = [chain_of_generation(report, arguments) for report in reports]
-    if arguments.json:
-        return _print_reports(reports, chains)
-    from wattir.cli.generation_view import show_generation
-
-    show_generation(reports, chains)
+    import_module(view).show(reports, chains)
     return 0
 
 

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from wattir.chain import Link
 from wattir.cli.chain_view import show_chain
-from wattir.cli.console import Sheet, bar, clean, make_console, make_grid
+from wattir.cli.console import Sheet, bar, make_console
+from wattir.cli.serving_view import BAR_COLUMNS, show_head
 from wattir.cli.units import between, digits, percent, prefixed
 from wattir.interval import LEVEL
 from wattir.serving import J_PER_WH
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from wattir.generation_report import GenerationReport
 
-BAR_COLUMNS = 20
 PHASE_NAMES = {
     "text": "text encoders", "denoise": "denoiser", "decode": "latents to pixels", "call": "host around the call",
 }  # fmt: skip
@@ -29,27 +29,15 @@ FACTOR_NAMES = {
 }  # fmt: skip
 
 
-def show_generation(reports: Sequence[GenerationReport], chains: Sequence[tuple[Link, ...]]) -> None:
+def show(reports: Sequence[GenerationReport], chains: Sequence[tuple[Link, ...]]) -> None:
     """Prints everything."""
     console = make_console()
     for report, links in zip(reports, chains, strict=True):
-        _show(console, report)
+        show_head(console, report, _totals(report))
+        _show_phases(console, report)
+        _show_factors(console, report)
         if links:
             show_chain(console, links)
-
-
-def _show(console: Console, report: GenerationReport) -> None:
-    device = report.device
-    console.print(Text.assemble((clean(report.model).plain, "bold"), " on ", (f"{device.name} ({device.id})", "bold")))
-    grid = make_grid()
-    for label, text in _totals(report).items():
-        grid.add_row(label, text)
-    console.print(grid)
-    for line in report.warnings:
-        console.print(Text.assemble(("warning   ", "bold red"), clean(line)))
-    console.print()
-    _show_phases(console, report)
-    _show_factors(console, report)
 
 
 def _totals(report: GenerationReport) -> dict[str, str | Text]:

@@ -16,6 +16,7 @@ from wattir.interval import LEVEL
 from wattir.serving import FACTORS, J_PER_WH
 
 if TYPE_CHECKING:
+    from wattir.generation_report import GenerationReport
     from wattir.serving_model import Deployment, Request
     from wattir.serving_report import ServingReport
 
@@ -30,26 +31,27 @@ NAMES = {
 }  # fmt: skip
 
 
-def show_serving(reports: Sequence[ServingReport], chains: Sequence[tuple[Link, ...]]) -> None:
+def show(reports: Sequence[ServingReport], chains: Sequence[tuple[Link, ...]]) -> None:
     """Prints everything."""
     console = make_console()
     for report, links in zip(reports, chains, strict=True):
-        _show(console, report)
+        show_head(console, report, _totals(report))
+        _show_factors(console, report.energy_j, report.request_j)
         if links:
             show_chain(console, links)
 
 
-def _show(console: Console, report: ServingReport) -> None:
+def show_head(console: Console, report: ServingReport | GenerationReport, totals: Mapping[str, str | Text]) -> None:
+    """What runs on what machine, the totals, and warnings."""
     device = report.device
     console.print(Text.assemble((clean(report.model).plain, "bold"), " on ", (f"{device.name} ({device.id})", "bold")))
     grid = make_grid()
-    for label, text in _totals(report).items():
+    for label, text in totals.items():
         grid.add_row(label, text)
     console.print(grid)
     for line in report.warnings:
         console.print(Text.assemble(("warning   ", "bold red"), clean(line)))
     console.print()
-    _show_factors(console, report.energy_j, report.request_j)
 
 
 def _totals(report: ServingReport) -> dict[str, str | Text]:
