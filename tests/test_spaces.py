@@ -183,6 +183,15 @@ def test_a_candidate_by_names_is_checked(candidate: Any, text: str) -> None:
         cells().index(candidate)
 
 
+def test_choices_may_be_narrowed() -> None:
+    space = cells()
+    few = Space(space.graph, {**space.values, "edge0": (0, 2)}, space.labels)
+
+    assert few.index({"edge0": "3x3", "edge1": 0, "edge2": 0}) == 16
+    with pytest.raises(SpaceError, match="edge0 = 'pool'; expected one of none, 3x3"):
+        few.index({"edge0": "pool", "edge1": 0, "edge2": 0})
+
+
 def test_choices_of_one_name_must_agree() -> None:
     block = layers.matmul(1, 64, 64)
 

@@ -240,6 +240,9 @@ def test_the_command_takes_a_model_with_values(tmp_path: Path, capsys: pytest.Ca
         ('"net.wattir"', '"no.wattir"', r"choice 1: blocks.net: model: no.wattir: no such file"),
         ('"2..8:3"', '"8..2"', r"sizes.batch: found '8..2'; expected an ascending range"),
         ("[1, ", "[1, 1, ", r"batch: 1 stands twice"),
+        ("[[part]]", "[part]", r"part = \{.*expected \[\[part\]\] tables"),
+        (TEXT, "choice = [3]", r"choice = \[3\]; expected \[\[choice\]\] tables"),
+        (TEXT, f"a = {'[' * 20_000}", "cannot be read"),
         ("names = [", "names = [3, ", r"choice 1: names = \[3, .*expected a list of names"),
         ("[sizes]\nbatch", "[sizes]\nbathc", r"bathc: not a size of the graph"),
         ('name = "cells"', "name = ", r"cannot be read"),
@@ -269,14 +272,16 @@ def test_values_are_lists_and_ranges() -> None:
     [
         (["bert_base", "--out", "r"], "no machine; expected --hw ID"),
         (["bert_base", "--hw", "h100_sxm", "--set", "sqe=1", "--out", "r"], "sqe: not a size of the graph"),
+        (["cells.toml", "--hw", "h100_sxm", "--set", "edge0=0,4", "--out", "r"],
+         "cells: edge0 = 4; expected 0 to 3: none, pool, wide, net"),
         (["bert_base", "--hw", "h100_sxm", "--set", "seq=1", "--out", "r", "--scheduler", "tcp://127.0.0.1:9"],
          "no Dask scheduler answers"),
     ],
 )  # fmt: skip
 def test_the_command_says_what_is_wrong(
-    words: list[str], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str], text: str, space_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(space_file.parent)
     if "--scheduler" in words:
         monkeypatch.setattr("wattir.sweep.PATIENCE", "1s")
 

@@ -45,7 +45,7 @@ def load_space(path: str) -> Space:
     try:
         with open(path, "rb") as file:
             table = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SpaceError(f"{path}: cannot be read ({error}); expected a space in TOML") from None
     return _Reader(path).space(table)
 
@@ -72,9 +72,9 @@ class _Reader:
 
     def space(self, table: Mapping[str, Any]) -> Space:
         self._keys(table, ("name", "sizes", "part", "choice"), "")
-        parts = [self._block(part, f"part {n}: ") for n, part in enumerate(self._list(table, "part"), 1)]
+        parts = [self._block(part, f"part {n}: ") for n, part in enumerate(self._tables(table, "part"), 1)]
         choices = [
-            c for n, part in enumerate(self._list(table, "choice"), 1) for c in self._choices(part, f"choice {n}: ")
+            c for n, part in enumerate(self._tables(table, "choice"), 1) for c in self._choices(part, f"choice {n}: ")
         ]
         sizes = table.get("sizes", {})
         if not isinstance(sizes, Mapping):
@@ -86,7 +86,7 @@ class _Reader:
         except SpaceError as error:
             raise SpaceError(f"{self.where}: {error}") from None
 
-    def _choices(self, table: Any, at: str) -> Iterator[Choice]:
+    def _choices(self, table: Mapping[str, Any], at: str) -> Iterator[Choice]:
         self._keys(table, ("names", "times", "blocks"), at)
         names, blocks = table.get("names"), table.get("blocks")
         if not isinstance(names, list) or not names or not all(isinstance(n, str) and n.isidentifier() for n in names):
@@ -97,9 +97,7 @@ class _Reader:
         times = self._size(table.get("times", 1), f"{at}times")
         return (Choice(name, models, times) for name in names)
 
-    def _block(self, table: Any, at: str) -> Block:
-        if not isinstance(table, Mapping):
-            raise self._wrong(at.rstrip(": "), table, "a table with model or layer")
+    def _block(self, table: Mapping[str, Any], at: str) -> Block:
         times = self._size(table.get("times", 1), f"{at}times")
         return Block(self._model({key: value for key, value in table.items() if key != "times"}, at), times)
 
@@ -161,13 +159,13 @@ class _Reader:
         except SpaceError as error:
             raise SpaceError(f"{self.where}: sizes.{name}: {error}") from None
 
-    def _list(self, table: Mapping[str, Any], key: str) -> list[Any]:
+    def _tables(self, table: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
         found = table.get(key, [])
-        if not isinstance(found, list):
+        if not isinstance(found, list) or not all(isinstance(each, Mapping) for each in found):
             raise self._wrong(key, found, f"[[{key}]] tables")
         return found
 
-    def _keys(self, table: Any, known: tuple[str, ...], at: str) -> None:
+    def _keys(self, table: Mapping[str, Any], known: tuple[str, ...], at: str) -> None:
         for key in table:
             if key not in known:
                 near = suggestion(key, known)

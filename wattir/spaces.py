@@ -47,8 +47,8 @@ class Space:
     """A graph and the values of the names in its formulas.
 
     `values` maps each searched name to its distinct values, in the order that indices count them; the graph's other
-    sizes keep their defaults. `labels` says what the values of some names, then 0 1 2 ..., stand for. SpaceError names
-    what is wrong.
+    sizes keep their defaults. `labels` says what 0 1 2 ... stand for where they are values of some names. SpaceError
+    names what is wrong.
     """
 
     graph: Graph
@@ -63,6 +63,12 @@ class Space:
         open_names = sorted(n for n, value in self.graph.sizes.items() if value is None and n not in checked)
         if open_names:
             raise SpaceError(f"{self.graph.name}: no values for size {', '.join(open_names)}; expected values for each")
+        for name, labels in self.labels.items():
+            most = max(checked.get(name, (0,)))
+            if most >= len(labels):
+                raise SpaceError(
+                    f"{self.graph.name}: {name} = {most}; expected 0 to {len(labels) - 1}: {', '.join(labels)}"
+                )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -114,13 +120,12 @@ class Space:
         return {name: self._value(name, given[name]) for name in self.names}
 
     def _value(self, name: str, value: int | str) -> int:
-        labels = self.labels.get(name, ())
-        if value in labels:
-            return labels.index(str(value))
-        if isinstance(value, str) or value not in self.values[name]:
-            allowed = labels or tuple(map(str, self.values[name]))
+        values, labels = self.values[name], self.labels.get(name, ())
+        found = labels.index(value) if isinstance(value, str) and value in labels else value
+        if isinstance(found, str) or found not in values:
+            allowed = [labels[known] if labels else str(known) for known in values]
             raise SpaceError(f"{self.graph.name}: {name} = {value!r}; {_expected(str(value), allowed)}")
-        return int(value)
+        return int(found)
 
     def label(self, candidate: Mapping[str, int]) -> dict[str, int | str]:
         """A candidate with the labels of its values, where there are any."""
