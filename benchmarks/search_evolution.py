@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--hw", default="h100_sxm", help="a machine (default: %(default)s)")
     model = cost_model(parser.parse_args().hw)
     found = search(model)
-    show(model, "evolution", found[0], len(found))
+    show(model, "evolution", found[0], f"{len(found)} candidates")
     front = wattir.pareto_front(energy_j=joules(model, found), accuracy=(accuracy(found), "max"))
     for candidate in found[front]:
         row = candidate[None]

@@ -74,8 +74,8 @@ def main() -> None:
     options = parser.parse_args()
     model = cost_model(options.hw)
     found, path = SEARCHES[options.framework](model)
-    show(model, f"gradient ({options.framework})", found, len(path))
-    print(f"expected joules: {1e3 * path[0]:.3f} mJ before the first step, {1e3 * path[-1]:.3f} mJ in the end")
+    show(model, f"gradient ({options.framework})", found, f"{len(path)} steps")
+    print(f"expected joules: {1e3 * path[0]:.3f} mJ before the first step, {1e3 * path[-1]:.3f} mJ before the last")
 
 
 if __name__ == "__main__":

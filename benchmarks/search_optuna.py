@@ -34,7 +34,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search_optuna", description=__doc__)
     parser.add_argument("--hw", default="h100_sxm", help="a machine (default: %(default)s)")
     model = cost_model(parser.parse_args().hw)
-    show(model, "optuna", *search(model))
+    found, asked = search(model)
+    show(model, "optuna", found, f"{asked} candidates")
 
 
 if __name__ == "__main__":

@@ -61,9 +61,9 @@ def best(model: wattir.CostModel) -> tuple[Array, float]:
     return candidates[losses.argmin()], float(losses.min())
 
 
-def show(model: wattir.CostModel, method: str, found: Array, asked: int) -> None:
-    """One line: what was found, and the best there is."""
+def show(model: wattir.CostModel, method: str, found: Array, effort: str) -> None:
+    """What was found, with how much effort, and the best there is."""
     wanted, least = best(model)
     mine = float(loss(model, found[None])[0])
-    print(f"{method}: widths {[WIDTHS[i] for i in found]}, loss {mine:.4g} after {asked} candidates")
+    print(f"{method}: widths {[WIDTHS[i] for i in found]}, loss {mine:.4g} after {effort}")
     print(f"best of all {len(everyone())}: widths {[WIDTHS[i] for i in wanted]}, loss {least:.4g}")
