@@ -83,7 +83,8 @@ class PricedSpace:
         """Which value of each name [names, n] the candidates have."""
         from wattir.backends.candidates import places_of_indices, places_of_sizes
 
-        whole = np.ascontiguousarray(given, np.int64)
+        with np.errstate(invalid="ignore"):  # of NaN, which is refused below
+            whole = np.ascontiguousarray(given, np.int64)
         places = np.empty((len(self.space.names), len(given)), np.uint16)
         find, known = (places_of_indices, (self.counts,)) if given.ndim == 1 else (places_of_sizes, self._codes)
         count = len(given)
