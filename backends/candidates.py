@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from wattir.costmodel import EXACT
+
 from .engine import compiled
 
 LANES = 128
 """Candidates that are worked out together."""
-
-EXACT = 2**53
-"""Below this, quotients of doubles rounded down are those of whole numbers."""
 
 
 @compiled
@@ -33,7 +32,7 @@ def places_of_indices(indices: Any, counts: Any, places: Any, begin: int, end: i
             doubles[lane] = whole[lane] = indices[start + lane]
         for name in range(counts.shape[0] - 1, -1, -1):
             place = places[name, start : start + width]
-            if size < EXACT:
+            if size < EXACT:  # then quotients of doubles, rounded down, are those of whole numbers
                 _digit_of_doubles(doubles, np.float64(counts[name]), place)
             else:
                 _digit(whole, counts[name], place)

@@ -13,7 +13,7 @@ from numba.extending import register_jitable
 
 from wattir import interval, roofline
 from wattir import totals as totals_module
-from wattir.costmodel import EXACT
+from wattir.costmodel import EXACT, LAUNCHES
 from wattir.dims import CHANCE
 from wattir.graph_check import MAX_DIM
 from wattir.machine import ROW_CONSTANTS
@@ -30,8 +30,6 @@ for _module in FORMULAS:
 
 LANES = 64
 """Points that go through a tape together: their registers stay in the first-level cache."""
-
-LAUNCHES = CELLS.index("launches")
 
 
 def _row_cost() -> Any:

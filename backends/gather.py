@@ -23,11 +23,10 @@ LANES = 512
 """Candidates that go through all tables together: a table stays in the first-level cache while they add its rows."""
 
 ABSENT = 65535
-"""In a map from values to indices: a value without one."""
+"""In a map from values to indices: a value without one. So there are at most so many indices."""
 
 WIDTH = 4
 """Numbers in a row of a table, which are added as one vector."""
-
 
 LOG2_E, LN2_HIGH, LN2_LOW = 1.4426950408889634, 0.693147180369123816490, 1.90821492927058770002e-10
 """1 / ln 2, and ln 2 in two parts of which the first has few bits, so that its multiples are exact."""

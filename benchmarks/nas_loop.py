@@ -42,7 +42,6 @@ COUNT = 1_000_000
 BOOSTED = 2_000
 """Candidates that boosted trees are asked about at a time: 100,000 layer rows."""
 TREES = 100
-FEATURES = ("batch", "c_in", "c_out", "kernel", "stride", "side")
 MODELS = {
     "resnet50": {"batch": (1, 257)},
     "bert_base": {"batch": (1, 65), "seq": (1, 513)},
@@ -111,7 +110,8 @@ def drawn(own_widths: bool, values: int, dtype: str, rng: np.random.Generator) -
 
 
 def layer_rows(sizes: Sizes, count: int) -> np.ndarray[Any, Any]:
-    """The features of the 50 layers of the first candidates, as boosted trees take them [50 count, features]."""
+    """What boosted trees see of the 50 layers of the first candidates: batch, input and output channels, kernel, stride
+    and side [50 count, 6]."""
     side, before, rows = sizes["side"][:count].astype(float), np.full(count, 3.0), []
     for i in range(50):
         width, stride = sizes[f"c{i}"][:count].astype(float), 2.0 if i % 10 == 0 else 1.0

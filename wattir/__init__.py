@@ -37,8 +37,7 @@ _HOME = {
 
 __all__ = [
     "Answer", "CheckFailed", "CostModel", "Device", "Graph", "InputError", "Layer", "Report", "WattirError", "compile",
-    "devices", "estimate", "layers", "load", "load_device", "lower", "measure", "pareto_front",
-    "spaces",
+    "devices", "estimate", "layers", "load", "load_device", "lower", "measure", "pareto_front", "spaces",
 ]  # fmt: skip
 
 

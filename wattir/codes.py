@@ -16,7 +16,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 DIRECT_ADDRESSES = 2**16
 """Sizes below this are told apart by a table of addresses, larger ones by sorting."""
-MOST_INDICES = 65535
 
 LEARN_S = 1e-9
 """About how long one thread takes for one value."""
@@ -77,6 +76,8 @@ class Codes:
 
     def _sort_out(self, name: str, indices: Array) -> None:
         """The column becomes its own indices; those of a size with too many values for a table are of no use."""
+        from wattir.backends.gather import ABSENT
+
         given = self.arrays[name]
         wrong = (given < 0) | (given > MAX_DIM)
         if wrong.any():
@@ -85,8 +86,8 @@ class Codes:
         self.open.discard(name)
         self.values.pop(name, None)
         self.columns[name] = self._zeros()
-        indices[:MOST_INDICES] = np.arange(MOST_INDICES)
-        if len(values) <= min(MOST_INDICES, TABLE_SHARE * self.count):
+        indices[:ABSENT] = np.arange(ABSENT)
+        if len(values) <= min(ABSENT, TABLE_SHARE * self.count):
             self.columns[name], self.values[name] = found.astype(self.like.dtype), values
 
     def _zeros(self) -> Array:

@@ -30,7 +30,6 @@ EXACT = 2**53
 
 LAUNCHES = CELLS.index("launches")
 
-
 WAITING = "waiting for the host"
 """What the layer of an eager pass is called that no kernel accounts for."""
 

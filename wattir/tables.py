@@ -24,7 +24,6 @@ MERGED_ROWS = 1024
 """Tables merge up to this many rows: 32 kB, so that one stays in the first-level cache while a block of candidates asks
 it."""
 
-
 KERNEL_S, CANDIDATE_S = 3e-7, 5e-8
 """About how long one thread takes for one kernel at one setting, and for one candidate from tables."""
 
