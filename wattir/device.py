@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from wattir.device_schema import check_device
+from wattir.device_schema import COEFFICIENTS, LIMITS, check_device
 from wattir.errors import DeviceError, suggestion
 from wattir.generation_engine import Stack, stack_of
 from wattir.kinds import DTYPE_BYTES
@@ -285,9 +285,8 @@ def _device(table: Mapping[str, Any], coefficients: Coefficients) -> Device:
     return Device(
         id=table["id"], name=table["name"], kind=table["kind"], scope=table["scope"],
         aliases=tuple(table.get("aliases", ())), relatives=tuple(table.get("relatives", ())),
-        power_w=limits["power_w"], memory_bytes_per_s=limits["memory_bytes_per_s"],
-        memory_bytes=limits["memory_bytes"], cache_bytes=limits["cache_bytes"], units=limits["units"],
-        flop_per_s=limits["flop_per_s"], link_bytes_per_s=limits.get("link_bytes_per_s", 0.0),
+        **{name: limits[name] for name in LIMITS}, flop_per_s=limits["flop_per_s"],
+        link_bytes_per_s=limits.get("link_bytes_per_s", 0.0),
         coefficients=coefficients,
         interval_layer=interval["layer"], interval_network=interval["network"], interval_source=interval["source"],
         interval_families=interval.get("families", {}),
@@ -319,16 +318,8 @@ def without_libraries(device: Device) -> Device:
 
 def _coefficients(table: Mapping[str, Any]) -> Coefficients:
     families = {name: Family(**values) for name, values in table["families"].items()}
-    plain_values = {name: table[name] for name in _PLAIN}
-    given: dict[str, Any] = {
-        name: float(table[name]) for name in ("busy_w", "voltage_floor", "voltage_knee") if name in table
-    }
-    return Coefficients(**plain_values, tiles=tuple(table["tiles"]), families=families, **given)
-
-
-_PLAIN = (
-    "static_w", "j_per_flop", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s",
-)  # fmt: skip
+    scalars: dict[str, Any] = {name: table[name] for name in COEFFICIENTS if name in table}
+    return Coefficients(**scalars, j_per_flop=table["j_per_flop"], tiles=tuple(table["tiles"]), families=families)
 
 
 def _borrowed(table: Mapping[str, Any], where: str) -> Device:

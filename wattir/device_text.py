@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 from wattir.device import Device
+from wattir.device_schema import COEFFICIENTS, LIMITS, OPTIONAL_LIMITS
 from wattir.generation_engine import stack_tables
 from wattir.serving_engine import engine_tables
 
@@ -23,18 +24,15 @@ def _lines(device: Device) -> Iterator[str]:
     top |= {"scope": device.scope, "relatives": list(device.relatives)}
     told = {name: getattr(device, name) or None for name in ("vendor", "architecture", "memory", "borrowed_from")}
     yield from _values(top | told)
-    limits = ("power_w", "memory_bytes_per_s", "memory_bytes", "cache_bytes", "units", "boost_hz", "nominal_hz",
-              "clock_hz", "link_bytes_per_s")  # fmt: skip
-    yield from _table("limits", {"source": device.sources[0], **{name: getattr(device, name) for name in limits}})
+    limits = {name: getattr(device, name) for name in (*LIMITS, *OPTIONAL_LIMITS)}
+    yield from _table("limits", {"source": device.sources[0], **limits})
     yield from _table("limits.flop_per_s", device.flop_per_s)
-    plain = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s",
-             "voltage_floor", "voltage_knee")  # fmt: skip
     tables = (engine_tables(engine) for engine in device.engines.values())
     stacks = (stack_tables(stack) for stack in device.stacks.values())
     for heading, values in chain.from_iterable((*tables, *stacks)):
         yield f"\n{heading}"
         yield from _values(values)
-    yield from _table("coefficients", {**{name: getattr(c, name) for name in plain}, "tiles": list(c.tiles)})
+    yield from _table("coefficients", {**{name: getattr(c, name) for name in COEFFICIENTS}, "tiles": list(c.tiles)})
     yield from _table("coefficients.j_per_flop", c.j_per_flop)
     for name, family in c.families.items():
         values = {field: getattr(family, field) for field in family.__slots__}

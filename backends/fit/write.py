@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from wattir.device import Coefficients, Device
+from wattir.device_schema import COEFFICIENTS
 from wattir.generation_engine import Stack, stack_tables
 from wattir.serving_engine import Engine, engine_tables
 
 FITTED = re.compile(r"^\[(coefficients|interval|\[fit\]|\[correction\])", re.MULTILINE)
-PLAIN = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s",
-         "voltage_floor", "voltage_knee")  # fmt: skip
 
 
 def without_fit(text: str) -> str:
@@ -30,7 +29,7 @@ def with_fit(text: str, device: Device, interval: Mapping[str, Any], fits: Seque
 
 def _tables(c: Coefficients, interval: Mapping[str, Any], fits: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "[coefficients]"
-    yield from _values({name: getattr(c, name) for name in PLAIN})
+    yield from _values({name: getattr(c, name) for name in COEFFICIENTS})
     yield f"tiles = {_value(list(c.tiles))}"
     yield "\n[coefficients.j_per_flop]"
     yield from _values(c.j_per_flop)
