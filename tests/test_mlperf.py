@@ -92,8 +92,10 @@ def test_clocks_under_limits_are_those_that_a_b300_was_seen_at(limit, clock_mhz)
 
 
 def test_a_node_is_its_sockets_and_its_slots():
-    two, four, more = (built_node("pcie", sockets, slots) for sockets, slots in ((1, 2), (1, 4), (2, 2)))
-    assert two.host_w + 2 * (four.host_w - two.host_w) / 2 == pytest.approx(four.host_w)
+    parts = ((1, 2), (1, 3), (1, 4), (2, 2))
+    two, three, four, more = (built_node("pcie", sockets, slots) for sockets, slots in parts)
+    assert two.host_w + 2 * (three.host_w - two.host_w) == pytest.approx(four.host_w)
+    assert three.host_w > two.host_w > 2 * (three.host_w - two.host_w)  # a socket draws watts too
     assert more.host_w > two.host_w and two.overhead == four.overhead
     with pytest.raises(FleetError, match="form 'blade': not known; expected one of sxm, pcie, hhhl"):
         built_node("blade", 1, 1)
