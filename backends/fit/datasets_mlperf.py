@@ -141,8 +141,7 @@ def board_rows(folder: str, accelerator: str) -> Rows:
     """Runs of small systems around one accelerator, as rows of a device that is the whole system at the wall."""
     table = mlperf_table(folder)
     found = table[of_kit(table, accelerator)]
-    rows = runs_of(found, np.full(len(found), "")).rows
-    return replace(rows, group=found.task.to_numpy(str), label=rows.label)
+    return replace(runs_of(found, np.full(len(found), "")).rows, group=found.task.to_numpy(str))
 
 
 def mobile_rows(folder: str, systems: str) -> Rows:
@@ -160,6 +159,11 @@ def mobile_rows(folder: str, systems: str) -> Rows:
     )  # fmt: skip
 
 
+KITS = {
+    "jetson_agx_xavier": "NVIDIA AGX Xavier", "jetson_xavier_nx": "NVIDIA Xavier NX", "jetson_agx_orin": "NVIDIA Orin",
+    "cloud_ai_100_dm2e": "QUALCOMM Cloud AI 100 DM.2e",
+}  # fmt: skip
+"""Device to the accelerator of small systems that are it as a whole."""
 CPUS = {
     "raspberry_pi_4_tflite": r"^rpi4.*-tflite", "raspberry_pi_4_armnn": r"^rpi4.*-armnn",
     "odroid_n2_tflite": r"^odroid-tflite", "odroid_n2_armnn": r"^odroid-armnn.*-neon",

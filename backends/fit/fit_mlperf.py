@@ -18,7 +18,7 @@ from wattir.clock import at_limit
 from wattir.device import Device, load_device
 from wattir.lending import scaled
 
-from .datasets_mlperf import Runs
+from .datasets_mlperf import MATHS, Runs
 from .model import predict as predict_boards
 from .priors import priors_of
 from .rows import Array
@@ -26,7 +26,6 @@ from .solve import Prior, with_values
 
 FAMILIES = ("matmul", "matmul.int8", "conv", "conv3x3", "stem", "depthwise", "attention", "recurrent", "norm",
             "pointwise")  # fmt: skip
-MATHS = ("int8", "fp16")
 TILES = (128.0, 128.0, 64.0, 64.0, 0.7)
 NODES = {
     "socket_w": Prior(120.0, 0.2, 5.0, 400.0), "pcie slot_w": Prior(40.0, 0.07, 1.0, 400.0),

@@ -32,11 +32,6 @@ ACCELERATORS = {
 """What the table calls boards that no alias names."""
 CHIPS = {"a100_pcie": "a100_pcie_40gb", "a100_sxm_40gb": "a100_sxm"}
 """Boards left out together, being hardly different."""
-KITS = {
-    "NVIDIA AGX Xavier": "jetson_agx_xavier", "NVIDIA Xavier NX": "jetson_xavier_nx", "NVIDIA Orin": "jetson_agx_orin",
-    "QUALCOMM Cloud AI 100 DM.2e": "cloud_ai_100_dm2e",
-}  # fmt: skip
-"""Accelerators of small systems that are a device as a whole."""
 TENSORRT, CLOUD_AI = "tensorrt", "cloud_ai_100_pcie"
 CARDS = dict.fromkeys(("QUALCOMM Cloud AI 100 PCIe HHHL", "QUALCOMM Cloud AI 100 PCIe/HHHL Pro"), CLOUD_AI)
 POOLS = (TENSORRT, CLOUD_AI)

@@ -8,40 +8,39 @@ from wattir.device import Coefficients, load_device
 from wattir.runtime import load_runtime
 
 from . import datasets_mlperf as mlperf
+from .fit_mlperf import FAMILIES
 from .plan import Plan, Source, fixed
+from .plans_edge import CORE_TILES
 from .solve import Prior
 
-ENGINE_FAMILIES = ("matmul", "matmul.int8", "conv", "conv3x3", "stem", "depthwise", "attention", "recurrent", "norm",
-                   "pointwise")  # fmt: skip
 KIT_TILES = ((64.0, 64.0, 32.0, 32.0, 0.9),)
 
 
-def _kit(device: str, accelerator: str, lender: Coefficients, note: str = "") -> Plan:
+def _kit(device: str, lender: Coefficients, note: str = "") -> Plan:
     """A kit of the closed division; its efficiencies are held by the lender's."""
+    accelerator = mlperf.KITS[device]
     source = Source(
         f"mlperf_power: {accelerator}", "mlperf_power", partial(mlperf.board_rows, accelerator=accelerator),
-        ENGINE_FAMILIES, "benchmark", network=True,
+        FAMILIES, "benchmark", network=True,
         note=f"Closed division, v1.0 to v2.0; joules of the whole kit.{note}",
     )  # fmt: skip
     held = {
         f"{name} {field}": Prior(getattr(family, field), 0.3, 1e-4, 1.0)
         for name, family in lender.families.items() for field in ("compute_efficiency", "memory_efficiency")
     }  # fmt: skip
-    held |= {f"{name} sharpness": fixed(3.0) for name in ENGINE_FAMILIES}
+    held |= {f"{name} sharpness": fixed(3.0) for name in FAMILIES}
     if note:
         held["cache_bytes_per_s"] = Prior(lender.cache_bytes_per_s, 0.3, 1e9, 1e15)
-    return Plan(device, (source,), ENGINE_FAMILIES, ("int8", "fp16"), KIT_TILES, held)
+    return Plan(device, (source,), FAMILIES, mlperf.MATHS, KIT_TILES, held)
 
 
 CARD_SAW = " Efficiencies held by those of cloud_ai_100_pcie, whose rows are of the same benchmarks."
 _GPU, _CARD = load_runtime("tensorrt").coefficients, load_device("cloud_ai_100_pcie").coefficients
 _KITS = (
-    _kit("jetson_agx_xavier", "NVIDIA AGX Xavier", _GPU), _kit("jetson_xavier_nx", "NVIDIA Xavier NX", _GPU),
-    _kit("jetson_agx_orin", "NVIDIA Orin", _GPU),
-    _kit("cloud_ai_100_dm2e", "QUALCOMM Cloud AI 100 DM.2e", _CARD, CARD_SAW),
-)  # fmt: skip
+    *(_kit(device, _GPU) for device in ("jetson_agx_xavier", "jetson_xavier_nx", "jetson_agx_orin")),
+    _kit("cloud_ai_100_dm2e", _CARD, CARD_SAW),
+)
 
-CORE_TILES = ((8.0, 16.0, 4.0, 16.0, 0.9),)
 CPU_FAMILIES = (
     "matmul",
     "matmul.int8",

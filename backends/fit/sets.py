@@ -34,7 +34,7 @@ from . import phases, plan_generation, plan_mlperf, plan_serving
 from .datasets_anchors import anchors, anchors_table
 from .datasets_generation import mlenergy
 from .datasets_kernels import TABLES, kernels, known_dtype
-from .datasets_mlperf import CPUS, board_rows, mlperf_table, mobile_rows, of_cpu, of_kit
+from .datasets_mlperf import CPUS, KITS, board_rows, mlperf_table, mobile_rows, of_cpu, of_kit
 from .plan import Source
 from .rows import Rows
 from .tables import ENDINGS, one_line, read_table
@@ -287,7 +287,7 @@ def _mlperf(path: str, folder: str) -> Found:
         for device in sorted(set(runs.device.tolist())):
             own = runs.take(runs.device == device)
             yield Judged(folder, "node", device, own.rows.samples, partial(plan_mlperf.judge_runs, own))
-    for accelerator, device in plan_mlperf.KITS.items():
+    for device, accelerator in KITS.items():
         kit = of_kit(rest, accelerator)
         if kit.any():
             load = partial(board_rows, path, accelerator)
