@@ -10,8 +10,6 @@ file would have from the other groups.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain script in the checkout
 
+from benchmarks.measured_sets import parsed, parser_of, printed, say
 from wattir.backends.fit.cross_validate import fold_of
 from wattir.backends.fit.evaluate import covered, errors_of, evaluate_rows, plain, usable, widths
 from wattir.backends.fit.plan import Fitted, Plan, Source, as_run, fit, interval_of, with_interval
@@ -149,41 +148,22 @@ def _show_left(left: Sequence[Left]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluates and prints; 2 where the folder is not there."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
-    default = os.environ.get("WATTIR_DATA", "../shared/data")
-    parser.add_argument(
-        "--data", default=default, help="folder of the measured sets (default: $WATTIR_DATA or %(default)s)"
-    )
+    parser = parser_of("accuracy", __doc__)
     parser.add_argument("--cv", action="store_true", help="fit again with groups left out, and judge on those")
     parser.add_argument("--physics", action="store_true", help="without the learned corrections")
-    parser.add_argument("--json", action="store_true", help="print one object instead of tables")
-    options = parser.parse_args(arguments)
-    if not os.path.isdir(options.data):
-        print(f"--data {options.data}: no such folder; expected the measured sets, one folder each", file=sys.stderr)
+    options = parsed(parser, arguments)
+    if options is None:
         return 2
     load = _without_corrections if options.physics else load_device
     every = list(cross_validate(options.data, say) if options.cv else evaluate(options.data, say, load))
     found = [each for each in every if isinstance(each, dict)]
     left = [each for each in every if isinstance(each, Left)]
-    if options.json:
-        print(
-            json.dumps(
-                {"cross_validated": options.cv, "sets": found, "not_predicted": [asdict(each) for each in left]},
-                indent=1,
-            )
-        )
-    else:
-        show(found, left)
-    return 0
+    whole = {"cross_validated": options.cv, "sets": found, "not_predicted": [asdict(each) for each in left]}
+    return printed(whole, options.json, lambda: show(found, left))
 
 
 def _without_corrections(device_id: str) -> Device:
     return physics_only(load_device(device_id))
-
-
-def say(line: str) -> None:
-    """Progress, apart from the result."""
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ predicts them. Networks that compute the same as a chosen one are neither chosen
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,8 +20,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain script in the checkout
 
+from benchmarks.measured_sets import errors_and_near, parsed, parser_of, printed, say
 from wattir.backends.fit.datasets_nas import COLUMNS, nas_bench_201, nas_latency
-from wattir.backends.fit.evaluate import errors_of
 from wattir.backends.fit.model import kernel_costs, predict
 from wattir.backends.fit.own_plan import nearest, plan_of, with_relative
 from wattir.backends.fit.plan import Source, as_run, fit_once
@@ -34,8 +32,6 @@ from wattir.backends.fit.write import without_fit
 from wattir.cli.console import Sheet, make_console
 from wattir.device import Device, device_folder, device_from_text
 
-NEAR = 0.1
-"""The share of networks predicted within this is told too."""
 CANDIDATES = 1500
 JUDGED = 4000
 
@@ -123,9 +119,8 @@ def judged(machine: Machine, device: Device, chosen: Array) -> dict[str, float]:
 
 
 def _errors(name: str, predicted: Array, measured: Array) -> dict[str, float]:
-    errors = errors_of(predicted, measured)
-    near = float(np.mean(np.abs(predicted / measured - 1.0) <= NEAR))
-    return {f"{name}_median_ape": errors["median_ape"], f"{name}_tau": errors["tau"], f"{name}_near": near}
+    errors = errors_and_near(predicted, measured)
+    return {f"{name}_{which}": errors[which] for which in ("median_ape", "tau", "near")}
 
 
 def report(machine: Machine, count: int, seeds: int, like: str | None) -> Iterator[dict[str, Any]]:
@@ -163,27 +158,19 @@ def _cell(value: float | None, name: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fits, judges and prints; 2 where the folder is not there."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.calibrate_from_few", description=__doc__)
-    default = os.environ.get("WATTIR_DATA", "../shared/data")
-    parser.add_argument("--data", default=default, help="folder of the measured sets (default: %(default)s)")
+    parser = parser_of("calibrate_from_few", __doc__)
     parser.add_argument("--count", type=int, default=20, help="networks that are fitted to (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=5, help="draws at random (default: %(default)s)")
     parser.add_argument("--like", help="the machine that holds what the networks do not tell (default: the nearest)")
     parser.add_argument("--hw", nargs="*", default=(), help="ids of machines (default: all of the sets)")
-    parser.add_argument("--json", action="store_true", help="print one list instead of a table")
-    options = parser.parse_args(arguments)
-    if not os.path.isdir(options.data):
-        print(f"--data {options.data}: no such folder; expected the measured sets, one folder each", file=sys.stderr)
+    options = parsed(parser, arguments)
+    if options is None:
         return 2
     found = []
     for machine in machines(options.data, options.hw):
-        print(f"{machine.what} ({machine.device})", file=sys.stderr, flush=True)
+        say(f"{machine.what} ({machine.device})")
         found += list(report(machine, options.count, options.seeds, options.like))
-    if options.json:
-        print(json.dumps(found, indent=1))
-    else:
-        show(found)
-    return 0
+    return printed(found, options.json, lambda: show(found))
 
 
 if __name__ == "__main__":

@@ -6,20 +6,16 @@ layers, batch 4; l: 34 to 36 layers, batch 1) with the plan that its device file
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain script in the checkout
 
+from benchmarks.measured_sets import errors_and_near, parsed, parser_of, printed, say
 from wattir.backends.fit.datasets_gpt import hw_gpt_bench
-from wattir.backends.fit.evaluate import errors_of
 from wattir.backends.fit.model import predict
 from wattir.backends.fit.plan import Plan, as_run, fit_once
 from wattir.backends.fit.plans_gpt import FOLDER, GPT
@@ -32,7 +28,6 @@ SCALES = ("s", "m", "l")
 FROM = (("s",), ("s", "m"))
 MOST = 150
 """Rows of a scale, to fit to and to judge by."""
-NEAR = 0.1
 
 
 def report(data: str, plan: Plan) -> Iterator[dict[str, Any]]:
@@ -63,7 +58,7 @@ def judged(device: Device, plan: Plan, rows: Rows) -> dict[str, float]:
     """Errors of time, and the share of rows within a tenth."""
     run = as_run(rows, plan.sources[0], device)
     time_s, _ = predict(device, run)
-    return errors_of(time_s, run.time_s) | {"near": float(np.mean(np.abs(time_s / run.time_s - 1.0) <= NEAR))}
+    return errors_and_near(time_s, run.time_s)
 
 
 def show(found: Sequence[Mapping[str, Any]]) -> None:
@@ -85,23 +80,15 @@ def _cell(errors: Mapping[str, float] | None, known: bool) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fits, judges and prints; 2 where the set is not there."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpt_scales", description=__doc__)
-    default = os.environ.get("WATTIR_DATA", "../shared/data")
-    parser.add_argument("--data", default=default, help="folder of the measured sets (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print one list instead of a table")
-    options = parser.parse_args(arguments)
-    if not os.path.isdir(os.path.join(options.data, FOLDER)):
-        print(f"--data {options.data}: no folder {FOLDER} in it; expected the measured sets", file=sys.stderr)
+    parser = parser_of("gpt_scales", __doc__)
+    options = parsed(parser, arguments, FOLDER)
+    if options is None:
         return 2
     found = []
     for plan in GPT:
-        print(plan.device, file=sys.stderr, flush=True)
+        say(plan.device)
         found += list(report(options.data, plan))
-    if options.json:
-        print(json.dumps(found, indent=1))
-    else:
-        show(found)
-    return 0
+    return printed(found, options.json, lambda: show(found))
 
 
 if __name__ == "__main__":

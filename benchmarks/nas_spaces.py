@@ -8,8 +8,6 @@ composed estimates, on every architecture of the set, and how many a second were
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 import time
@@ -24,8 +22,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain script in the checkout
 
 import wattir
+from benchmarks.measured_sets import errors_and_near, parsed, parser_of, printed
 from wattir.backends.fit.datasets_nas import COLUMNS, GPUS, LATENCY, SHORT_S, TABLE
-from wattir.backends.fit.evaluate import errors_of
 from wattir.backends.fit.nas_bench_201 import CELLS, CHANNELS, RUNTIMES, cell, depends_on_input, frame, operations
 from wattir.backends.fit.rows import Array
 from wattir.backends.fit.sets import PI_5
@@ -34,7 +32,6 @@ from wattir.cli.console import Sheet, make_console
 from wattir.ir import Graph
 
 OPERATIONS = tuple(operations("cifar100", 0))
-NEAR = 0.1
 
 
 @dataclass(frozen=True)
@@ -109,14 +106,10 @@ def report(device: str, task: str, runtime: str, batch: int, rows: Any) -> dict[
     energy_j, time_s = composed(counts, found)
     rate = len(rows) / (time.perf_counter() - start)
     line = {"device": device, "task": task, "runtime": runtime, "batch": batch, "rows": len(rows), "per_s": rate}
-    line |= {"time": _errors(time_s, rows.latency_s.to_numpy(float))}
+    line |= {"time": errors_and_near(time_s, rows.latency_s.to_numpy(float))}
     measured = rows.energy_j.to_numpy(float)
     seen = measured > 0.0
-    return line | ({"energy": _errors(energy_j[seen], measured[seen])} if seen.any() else {})
-
-
-def _errors(predicted: Array, measured: Array) -> dict[str, float]:
-    return errors_of(predicted, measured) | {"near": float(np.mean(np.abs(predicted / measured - 1.0) <= NEAR))}
+    return line | ({"energy": errors_and_near(energy_j[seen], measured[seen])} if seen.any() else {})
 
 
 def show(found: Sequence[dict[str, Any]]) -> None:
@@ -141,21 +134,13 @@ SETS = {"nas_bench_201_pi5": pi_5, "nas_latency_27_devices": latency}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Composes, judges and prints; 2 where the folder is not there."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.nas_spaces", description=__doc__)
-    default = os.environ.get("WATTIR_DATA", "../shared/data")
-    parser.add_argument("--data", default=default, help="folder of the measured sets (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print one list instead of a table")
-    options = parser.parse_args(arguments)
-    if not os.path.isdir(options.data):
-        print(f"--data {options.data}: no such folder; expected the measured sets, one folder each", file=sys.stderr)
+    parser = parser_of("nas_spaces", __doc__)
+    options = parsed(parser, arguments)
+    if options is None:
         return 2
     folders = {os.path.join(options.data, name): read for name, read in SETS.items()}
     found = [report(*case) for folder, read in folders.items() if os.path.isdir(folder) for case in read(folder)]
-    if options.json:
-        print(json.dumps(found, indent=1))
-    else:
-        show(found)
-    return 0
+    return printed(found, options.json, lambda: show(found))
 
 
 if __name__ == "__main__":

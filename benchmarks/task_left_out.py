@@ -8,8 +8,6 @@ layers that the fit never saw get the coefficients of the kind that they fall ba
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +18,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain script in the checkout
 
+from benchmarks.measured_sets import parsed, parser_of, printed, say
 from wattir.backends.fit.datasets_networks import covered, trap_of
 from wattir.backends.fit.evaluate import errors_of, plain
 from wattir.backends.fit.model import predict
-from wattir.backends.fit.plan import CHECKOUT, Plan, Source, as_run, fit_once, main_family, with_host
+from wattir.backends.fit.plan import CHECKOUT, Plan, Source, as_run, fit_once, with_host
 from wattir.backends.fit.plans import PLANS
 from wattir.backends.fit.rows import Array, Rows
 from wattir.backends.fit.rows import plain as plain_family
@@ -101,18 +100,19 @@ def _fit(plan: Plan, rows: Rows, say: Any) -> Device:
 
 def _kinds(rows: Rows) -> set[str]:
     """The kinds of kernels that networks have."""
-    work = rows.work[:, 1:5].prod(axis=1)
-    causal = (rows.work[:, 0] < CAUSAL * work) & (work > 0.0)
-    family = np.array([plain_family(family) for family, _ in rows.kinds])[rows.kind_index]
-    return set(np.char.add(family, np.where(causal, " causal", "")).tolist())
+    return set(_kernel_kinds(rows).tolist())
 
 
 def _layer_kinds(rows: Rows) -> Array:
     """The kind of every layer's first kernel."""
-    first = np.searchsorted(rows.sample, np.arange(rows.samples))
-    work = rows.work[first, 1:5].prod(axis=1)
-    causal = (rows.work[first, 0] < CAUSAL * work) & (work > 0.0)
-    return np.char.add(main_family(rows), np.where(causal, " causal", ""))
+    return _kernel_kinds(rows)[np.searchsorted(rows.sample, np.arange(rows.samples))]
+
+
+def _kernel_kinds(rows: Rows) -> Array:
+    work = rows.work[:, 1:5].prod(axis=1)
+    causal = (rows.work[:, 0] < CAUSAL * work) & (work > 0.0)
+    family = np.array([plain_family(family) for family, _ in rows.kinds])[rows.kind_index]
+    return np.char.add(family, np.where(causal, " causal", ""))
 
 
 def _others(tasks: Array, left: str) -> str:
@@ -129,29 +129,21 @@ def _report(machine: str, trained: str, wanted: str, level: str, device: Device,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fits, judges and prints; 2 where the folder is not there."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.task_left_out", description=__doc__)
-    default = os.environ.get("WATTIR_DATA", "../shared/data")
-    parser.add_argument("--data", default=default, help="folder of the measured sets (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print one object instead of a table")
-    options = parser.parse_args(arguments)
-    if not os.path.isdir(options.data):
-        print(f"--data {options.data}: no such folder; expected the measured sets, one folder each", file=sys.stderr)
+    parser = parser_of("task_left_out", __doc__)
+    options = parsed(parser, arguments)
+    if options is None:
         return 2
     found = [*eager(options.data, say), *own(say)]
-    if options.json:
-        print(json.dumps({"tasks": found}, indent=1))
-        return 0
+    return printed({"tasks": found}, options.json, lambda: show(found))
+
+
+def show(found: Sequence[Found]) -> None:
+    """One table."""
     names = ["machine", "fitted to", "predicts", "level"]
     show_accuracy(
         "A task left out whole", names,
         [([each["device"], each["fitted_to"], each["predicts"], each["level"]], each) for each in found],
     )  # fmt: skip
-    return 0
-
-
-def say(line: str) -> None:
-    """Progress, apart from the result."""
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

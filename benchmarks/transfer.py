@@ -9,8 +9,6 @@ that of the 90 % interval, widened by what it took on the *other* machines. Then
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,6 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain script in the checkout
 
+from benchmarks.measured_sets import parsed, parser_of, printed, say
 from wattir.backends.fit.evaluate import evaluate_rows, plain
 from wattir.backends.fit.plan import fit, interval_of, with_interval
 from wattir.backends.fit.plans import PLANS
@@ -122,27 +121,15 @@ def show(found: Sequence[Found], widths: Sequence[Found], clocks: Sequence[Found
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluates and prints; 2 where the folder is not there."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.transfer", description=__doc__)
-    default = os.environ.get("WATTIR_DATA", "../shared/data")
-    parser.add_argument("--data", default=default, help="folder of the measured sets (default: %(default)s)")
+    parser = parser_of("transfer", __doc__)
     parser.add_argument("--only", nargs="*", default=(), metavar="ID", help="these machines alone")
-    parser.add_argument("--json", action="store_true", help="print one object instead of tables")
-    options = parser.parse_args(arguments)
-    if not os.path.isdir(options.data):
-        print(f"--data {options.data}: no such folder; expected the measured sets, one folder each", file=sys.stderr)
+    options = parsed(parser, arguments)
+    if options is None:
         return 2
     parts = transfers(options.data, options.only, say)
     found, widths, clocks = list(reports(parts)), list(measured_widths(parts)), list(other_clocks(options.data, say))
-    if options.json:
-        print(json.dumps({"transfers": found, "widths": widths, "clocks": clocks}, indent=1))
-    else:
-        show(found, widths, clocks)
-    return 0
-
-
-def say(line: str) -> None:
-    """Progress, apart from the result."""
-    print(line, file=sys.stderr, flush=True)
+    every = {"transfers": found, "widths": widths, "clocks": clocks}
+    return printed(every, options.json, lambda: show(found, widths, clocks))
 
 
 if __name__ == "__main__":
