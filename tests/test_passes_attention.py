@@ -120,6 +120,16 @@ def test_a_softmax_over_channels_is_no_attention() -> None:
     assert recognise_attention(graph) == graph
 
 
+def test_a_chain_of_squares_is_walked_once() -> None:
+    net = Net()
+    x = net.given("x", SEQ, SEQ)
+    for place in range(60):  # each doubles the ways up
+        x = net.pointwise(f"square{place}", x, x, function="mul")
+    net.op("softmax", "p", (SEQ, SEQ), x, function="softmax", length=SEQ)
+    graph = net.done("p")
+    assert recognise_attention(graph) == graph
+
+
 def grouped(scale_keys: bool) -> Graph:
     """Two heads of keys and values, copied to four; exporters put half of the scale on the keys' copy."""
     net = Net()

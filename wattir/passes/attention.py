@@ -61,7 +61,7 @@ def _walk_up(graph: Graph, op: Op, most: int = MAX_BETWEEN) -> tuple[list[Op], O
 
 def _makers(graph: Graph, op: Op) -> list[Op]:
     """The producers of what may carry the scores: for a mask or a `where` it need not be the first input."""
-    names = op.ins[:1] if op.kind == "softmax" else op.ins
+    names = op.ins[:1] if op.kind == "softmax" else dict.fromkeys(op.ins)
     elements = graph.tensors[op.outs[0]].elements
     return [graph.producers[n] for n in names if n in graph.producers and graph.tensors[n].elements == elements]
 
