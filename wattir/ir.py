@@ -6,7 +6,7 @@ Loops are not nested graphs: an op inside a loop has its trip count in `times`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -169,6 +169,18 @@ class GraphBuilder:
     def _weight_elements(self) -> Size:
         used = {name for op in self.ops for name in op.ins}
         return sum((t.elements for name, t in self.tensors.items() if t.role == "weight" and name in used), start=0)
+
+
+def live_ops(ops: Sequence[Op], outputs: Iterable[str], tensors: Mapping[str, Tensor]) -> list[bool]:
+    """Of each op, whether an output depends on it. State and collectives are live: they act on the world."""
+    wanted, live = set(outputs), [False] * len(ops)
+    for place in range(len(ops) - 1, -1, -1):
+        op = ops[place]
+        acts = op.kind == "collective" or any(tensors[name].role == "state" for name in op.outs)
+        if acts or not wanted.isdisjoint(op.outs):
+            live[place] = True
+            wanted.update(op.ins)
+    return live
 
 
 def _fields(graph: Graph) -> dict[str, Any]:

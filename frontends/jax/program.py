@@ -10,7 +10,7 @@ from wattir.dims import Size, symbol
 from wattir.errors import SizeError, suggestion
 from wattir.frontends.jax.node import Node, Shape, Value
 from wattir.frontends.rules import load_rules
-from wattir.ir import Graph, GraphBuilder, Op, Tensor
+from wattir.ir import Graph, GraphBuilder, Op, live_ops
 
 
 class Program:
@@ -193,15 +193,3 @@ class Carry:
         read = {name for place in body if live[place] for name in ops[place].ins}
         dead = {name for place in body if not live[place] for name in ops[place].outs}
         return [after for before, after in self.pairs if before in read and after in dead]
-
-
-def live_ops(ops: Sequence[Op], outputs: Iterable[str], tensors: Mapping[str, Tensor]) -> list[bool]:
-    """Of each op, whether an output depends on it; what acts on the world is live, as in `wattir.passes`."""
-    wanted, live = set(outputs), [False] * len(ops)
-    for place in range(len(ops) - 1, -1, -1):
-        op = ops[place]
-        acts = op.kind == "collective" or any(tensors[name].role == "state" for name in op.outs)
-        if acts or not wanted.isdisjoint(op.outs):
-            live[place] = True
-            wanted.update(op.ins)
-    return live

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import replace
+from itertools import compress
 
 from wattir.dims import bounds
-from wattir.ir import Graph, Op
+from wattir.ir import Graph, Op, live_ops
 from wattir.passes.rewrite import resolve, with_ops
 
 
 def drop_dead(graph: Graph) -> Graph:
     """Without the ops whose results nobody reads. State and collectives stay: they act on the world."""
-    live = set(graph.outputs)
-    kept: list[Op] = []
-    for op in reversed(graph.ops):
-        if not live.isdisjoint(op.outs) or op.kind == "collective" or _writes_state(op, graph):
-            kept.append(op)
-            live.update(op.ins)
-    return with_ops(graph, reversed(kept))
-
-
-def _writes_state(op: Op, graph: Graph) -> bool:
-    return any(graph.tensors[name].role == "state" for name in op.outs)
+    return with_ops(graph, compress(graph.ops, live_ops(graph.ops, graph.outputs, graph.tensors)))
 
 
 def drop_views(graph: Graph) -> Graph:
