@@ -153,8 +153,10 @@ def _is_triangle(value: Any) -> bool:
         return False
     rows, columns = shape[-2:]
     mask: Any = np.asarray(value).reshape(rows, columns)
-    past = np.tri(rows, columns, columns - rows, dtype=bool)
-    return bool(mask[0, -1] != mask[-1, 0] and np.array_equal(mask, np.where(past, mask[-1, 0], mask[0, -1])))
+    past, later = mask[-1, 0], mask[0, -1]
+    if past == later or (mask[-1] != past).any():  # the last row alone tells most weights from masks
+        return False
+    return np.array_equal(mask, np.where(np.tri(rows, columns, columns - rows, dtype=bool), past, later))
 
 
 MOST_MASK = 1 << 24  # elements of a constant that is looked into
