@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -127,12 +126,7 @@ def dim_as_value(node: Node) -> None:
 
 @rule("slice", "dynamic_slice", "real_dynamic_slice")
 def part(node: Node) -> None:
-    """XLA reads the part where it is used."""
-    _slice(node, "view", node.ins[:1])
-
-
-def _slice(node: Node, kind: str, ins: Sequence[Value]) -> None:
-    """A part of a parameter is read in place."""
+    """XLA reads the part where it is used; one of a parameter is a parameter."""
     x = node.ins[0]
     if x.shape == node.outs[0][0]:
         node.same(x)
@@ -141,7 +135,7 @@ def _slice(node: Node, kind: str, ins: Sequence[Value]) -> None:
     elif x.fixed:
         node.slice_of(x)
     else:
-        node.emit(kind, ins=ins, function="slice")
+        node.emit("view", ins=(x,), function="slice")
 
 
 def _part(node: Node, x: Value) -> Any:
@@ -216,7 +210,7 @@ def gather(node: Node) -> None:
     """Rows of a table by indices; a slice of a parameter where the indices are fixed as well."""
     table, indices = node.ins[0], node.ins[1]
     if indices.free and (table.fixed or product(indices.shape[:-1]) == 1):  # one place only: a slice
-        _slice(node, "view", (table,))
+        part(node)
         return
     node.emit("gather", ins=(table, indices), function="gather")
 
