@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from wattir.dims import Size, evaluate, product
 from wattir.ir import Op, Tensor
 
 TYPICAL = 128
-"""What a free size counts as."""
+"""What a free size without a default counts as."""
 
 
-class Typical(Mapping[str, int]):
-    """Every free size at its default, or else at `TYPICAL`."""
-
-    def __init__(self, defaults: Mapping[str, int | None] | None = None) -> None:
-        self._defaults = defaults or {}
-
-    def __getitem__(self, name: str) -> int:
-        return self._defaults.get(name) or TYPICAL
+class _Typical(dict[str, int]):
+    """Free sizes, each at its default or else at `TYPICAL`."""
 
     def __contains__(self, name: object) -> bool:
         return True
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._defaults)
-
-    def __len__(self) -> int:
-        return len(self._defaults)
+    def __missing__(self, name: str) -> int:
+        return TYPICAL
 
 
-def rough_cost(ops: Iterable[Op], tensors: Mapping[str, Tensor], sizes: Mapping[str, int] | None = None) -> float:
-    """FLOP of contractions plus bytes, with every free size at its typical one."""
-    typical = Typical() if sizes is None else sizes
-    return sum(_cost(op, tensors, typical) for op in ops)
+def rough_cost(
+    ops: Iterable[Op], tensors: Mapping[str, Tensor], defaults: Mapping[str, int | None] | None = None
+) -> float:
+    """FLOP of contractions plus bytes, with every free size at its default or else at `TYPICAL`."""
+    sizes = _Typical({name: size for name, size in (defaults or {}).items() if size})
+    return sum(_cost(op, tensors, sizes) for op in ops)
 
 
 def _cost(op: Op, tensors: Mapping[str, Tensor], sizes: Mapping[str, int]) -> float:

@@ -252,6 +252,17 @@ def test_cond_costs_its_dearest_branch_and_says_so() -> None:
     assert graph.warnings == ("cond: which branch runs depends on data; the dearest, number 1 of 2, is costed",)
 
 
+def test_loop_that_data_may_end_counts_as_its_limit_beside_another_branch() -> None:
+    def ended(x: Any) -> Any:
+        return lax.while_loop(lambda c: (c[0] < 20) & (c[1].sum() < 3), lambda c: (c[0] + 1, square(c[1])), (0, x))[1]
+
+    graph = lower(
+        lambda x: lax.cond(x.sum() > 0, ended, lambda y: lax.fori_loop(0, 40, lambda _, z: square(z), y), x), (X,)
+    )
+
+    assert flop(graph) == 40 * ONE  # not the branch of 20
+
+
 def test_nothing_is_said_of_branches_that_are_not_costed() -> None:
     def told(x: Any) -> Any:
         return jax.experimental.io_callback(lambda y: y, x, lax.while_loop(lambda y: y.sum() < 10, lambda y: y + 1, x))

@@ -22,7 +22,7 @@ def one_branch(program: Program, which: Any, runs: Sequence[Callable[[], list[Va
         tried.append((results, ops[start:], program.noted()))
         del ops[start:]
         program.note_only(before)
-    costs = [rough_cost(made, program.builder.tensors) for _, made, _ in tried]
+    costs = [rough_cost(made, program.builder.tensors, program.limits) for _, made, _ in tried]
     dearest = costs.index(max(costs))
     results, made, noted = tried[dearest]
     program.note_only(noted)

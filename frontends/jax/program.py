@@ -18,6 +18,7 @@ class Program:
 
     roots    tensor made of parameters alone -> the parameters it is made of
     axes     name of a mesh axis -> its size, inside `shard_map`
+    limits   free size of a loop that data may end -> how often it runs at most
     effects  what calls that act on the world give back; these are made even if nobody reads it
     """
 
@@ -27,12 +28,12 @@ class Program:
         self.roots: dict[str, tuple[str, ...]] = {}
         self.axes: dict[str, Size] = {}
         self.inputs: list[str] = []
+        self.limits: dict[str, int] = {}
         self.effects: list[str] = []
         self._labels: dict[str, int] = {}
         self._free: dict[str, str] = {}
         self._trip_counts = dict(trip_counts or {})
         self._loops: list[str] = []
-        self._limits: dict[str, int] = {}
         self._carries: list[Carry] = []
         self._unknown: dict[str, int] = {}
 
@@ -111,7 +112,7 @@ class Program:
         if found is None:
             self.builder.warn(f"{label}: how often it runs depends on data; give it with --set {size}=N")
         elif isinstance(found, int):
-            self._limits[str(size)] = found
+            self.limits[str(size)] = found
             self.builder.warn(
                 f"{label}: data may end it before its limit of {found}; give its runs with --set {size}=N"
             )
@@ -145,7 +146,7 @@ class Program:
             self.builder.warn(f"{op} has no mapping ({count} times): its bytes are counted, its work is not known")
         last = self._kept(tuple(dict.fromkeys([*self._written_out(outputs), *self.effects])))
         inputs = tuple(self.inputs)
-        defaults = {**self._limits, **({batch: 1} if batch else {})}
+        defaults = {**self.limits, **({batch: 1} if batch else {})}
         return self.builder.finish(inputs, last, defaults, batch, self._params(last))
 
     def _written_out(self, outputs: Iterable[Value]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from wattir.dims import Size
 from wattir.errors import SizeError
-from wattir.frontends.rough_cost import Typical, rough_cost
+from wattir.frontends.rough_cost import rough_cost
 from wattir.frontends.torch.node import Node, Value, bodies, rule
 from wattir.frontends.torch.program import Call, Program, TensorRef
 from wattir.frontends.torch.rules_attention import attend
@@ -73,7 +73,7 @@ def _trial(node: Node, branch: Program, given: list[Value | None]) -> float:
     before, tensors, warnings = len(builder.ops), set(builder.tensors), list(builder.warnings)
     node.lowering.inline(branch, given, 1)
     added = builder.ops[before:]
-    cost = rough_cost(added, builder.tensors, Typical(node.lowering.program.sizes))
+    cost = rough_cost(added, builder.tensors, node.lowering.program.sizes)
     del builder.ops[before:]
     for name in builder.tensors.keys() - tensors:
         del builder.tensors[name]
