@@ -98,6 +98,18 @@ def test_branch_of_another_platform_is_not_costed() -> None:
     assert (flop(graph), graph.warnings) == (ONE, ())
 
 
+def test_a_function_is_not_taken_for_one_of_jax_by_its_name() -> None:
+    @jax.jit
+    def remainder(x: Any, y: Any) -> Any:
+        return x @ y
+
+    def run(x: Any) -> Any:
+        return remainder(x, x)
+
+    for graph in (lower(run, (X,)), lower(export.export(jax.jit(run))(X))):
+        assert flop(graph) == ONE
+
+
 NARROW, WIDE = array(4096, 4096, dtype=jnp.int8), jnp.bfloat16
 SCALE = array(4096, dtype=WIDE)
 

@@ -17,7 +17,7 @@ from wattir.frontends.jax.held import Identity, identity
 from wattir.frontends.jax.node import RULES, Node, Shape, Value, unknown
 from wattir.frontends.jax.program import Program
 from wattir.frontends.jax.roles import parameter_role
-from wattir.frontends.jax.rules_math import WHOLE
+from wattir.frontends.jax.rules_math import as_whole
 from wattir.frontends.jax.sizes import dtype_of, shape_of
 from wattir.kinds import FLOATS
 
@@ -177,8 +177,8 @@ def called_program(params: dict[str, Any]) -> Any:
 
 def call(walker: Walker, eqn: Any, ins: list[Value], scope: str, times: Size) -> list[Value]:
     """jit, closed_call, custom_jvp_call, custom_vjp_call, remat, composite and their like: the program in place."""
-    whole = WHOLE.get(str(eqn.params.get("name")), ())
-    if len(whole) == len(eqn.outvars) == 1:
+    whole = as_whole(str(eqn.params.get("name")), [walker.declared(variable.aval)[1] for variable in eqn.outvars])
+    if len(whole) == 1:
         return walker.node(eqn, whole[0], ins, scope, times)
     return walker.closed(called_program(eqn.params), ins, scope, times)
 

@@ -7,7 +7,7 @@ counts exponentials, roots, trigonometry and other series.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,6 +53,16 @@ _KNOWN: dict[str, Callable[..., Any]] = {
 """Whole numbers that are known stay known: sizes, counters, trip counts, indices."""
 WHOLE = {"floor_divide": ("floor_div",), "remainder": ("mod",), "divmod": ("floor_div", "mod")}
 """Functions of whole numbers that JAX writes out in seven equations -> the primitives that give each result."""
+
+
+def as_whole(function: str, dtypes: Sequence[str]) -> tuple[str, ...]:
+    """The primitives that give a function's results, of these types; () where it is none of `WHOLE`.
+
+    A name alone says little: anyone may call a function ``remainder``.
+    """
+    primitives = WHOLE.get(function, ())
+    fits = len(primitives) == len(dtypes) and all(dtype.startswith(("int", "uint")) for dtype in dtypes)
+    return primitives if fits else ()
 
 
 @rule(*POINTWISE)

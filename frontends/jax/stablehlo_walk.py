@@ -14,7 +14,7 @@ from wattir.frontends.jax.branches import one_branch
 from wattir.frontends.jax.carry import Loop, counted, varying
 from wattir.frontends.jax.node import RULES, Node, Shape, Value, unknown
 from wattir.frontends.jax.program import Program
-from wattir.frontends.jax.rules_math import WHOLE
+from wattir.frontends.jax.rules_math import as_whole
 from wattir.frontends.jax.stablehlo_ops import composes, dtype_of, translate
 from wattir.frontends.jax.stablehlo_shapes import infer
 
@@ -165,8 +165,8 @@ def _function(walk: Interpreter, op: Op, env: Env, scope: str, times: Size) -> l
     name = re.sub(r"(_\d+)?$", "", str(op[4].get("callee")))
     if name in NAMED_AFTER:
         return walk.node([name, *op[1:]], env, scope, times)
-    whole = WHOLE.get(name, ())
-    if len(whole) != len(op[2]):
+    whole = as_whole(name, [dtype_of(element) for _, element in op[3]])
+    if not whole:
         return _call(walk, op, env, scope, times)
     operands, results = op[1][-2:], zip(whole, op[2], op[3], strict=True)
     ones = ([primitive, operands, [result], [kind], {}, [], op[6]] for primitive, result, kind in results)
