@@ -196,26 +196,23 @@ def _unet() -> torch.nn.Module:
 # ---- MLPerf Inference ---------------------------------------------------------------------------------------------
 
 MLPERF = "github.com/mlcommons/inference"
-ONE: Mapping[str, int] = {"batch": 1}
-MLPERF_NETWORKS: Mapping[str, tuple[Build, Mapping[str, Any], str, Mapping[str, int]]] = {
-    "ssd_resnet34": (zoo.SsdResNet34, {"image": (("batch", 3, 1200, 1200), torch.float32)}, "ssd-resnet34", ONE),
-    "ssd_mobilenet": (zoo.SsdMobileNet, {"image": (("batch", 3, 300, 300), torch.float32)}, "ssd-mobilenet", ONE),
-    "retinanet_resnext50": (zoo.RetinaNet, {"image": (("batch", 3, 800, 800), torch.float32)}, "retinanet", ONE),
+MLPERF_NETWORKS: Mapping[str, tuple[Build, Mapping[str, Any], str]] = {
+    "ssd_resnet34": (zoo.SsdResNet34, {"image": (("batch", 3, 1200, 1200), torch.float32)}, "ssd-resnet34"),
+    "ssd_mobilenet": (zoo.SsdMobileNet, {"image": (("batch", 3, 300, 300), torch.float32)}, "ssd-mobilenet"),
+    "retinanet_resnext50": (zoo.RetinaNet, {"image": (("batch", 3, 800, 800), torch.float32)}, "retinanet"),
     "rnnt": (
         zoo.RnnTransducer,
         {"audio": (("batch", 100, 480), torch.float32), "text": (("batch", 90), torch.int64)},
-        "rnnt, 6 s of audio", ONE,
+        "rnnt, 6 s of audio",
     ),
-    "dlrm": (
-        zoo.Dlrm, {"dense": (("batch", 13), torch.float32), "rows": (("batch", 26), torch.int64)}, "dlrm", ONE,
-    ),
+    "dlrm": (zoo.Dlrm, {"dense": (("batch", 13), torch.float32), "rows": (("batch", 26), torch.int64)}, "dlrm"),
     "unet3d_brats": (
         lambda: zoo.UNet3d(4, (30, 60, 120, 240, 320, 320), 4),
-        {"volume": (("batch", 4, 224, 224, 160), torch.float32)}, "3d-unet, v1.0 and v1.1", ONE,
+        {"volume": (("batch", 4, 224, 224, 160), torch.float32)}, "3d-unet, v1.0 and v1.1",
     ),
     "unet3d_kits": (
         lambda: zoo.UNet3d(1, (32, 64, 128, 256, 320, 320), 3),
-        {"volume": (("batch", 1, 128, 128, 128), torch.float32)}, "3d-unet from v2.0 on, one window", ONE,
+        {"volume": (("batch", 1, 128, 128, 128), torch.float32)}, "3d-unet from v2.0 on, one window",
     ),
 }  # fmt: skip
 
@@ -271,7 +268,7 @@ RECIPES: dict[str, Recipe] = {
         "Rombach et al. 2021, arXiv:2112.10752; model card stable-diffusion-v1-5, half precision", {"batch": 1},
         torch.float16,
     ),
-    **{name: Recipe(build, inputs, f"MLPerf Inference {task}; {MLPERF}", sizes) for name, (build, inputs, task, sizes)
-       in MLPERF_NETWORKS.items()},
+    **{name: Recipe(build, inputs, f"MLPerf Inference {task}; {MLPERF}", {"batch": 1})
+       for name, (build, inputs, task) in MLPERF_NETWORKS.items()},
 }  # fmt: skip
 """Built-in name -> recipe."""
