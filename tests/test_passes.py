@@ -13,7 +13,7 @@ from nets import Net, all_bytes, kinds, work
 from wattir.costs import tabulate
 from wattir.graph_check import check_graph
 from wattir.ir import Graph, replace_graph
-from wattir.passes import lower_to_kernels
+from wattir.passes import RUNTIMES, lower_to_kernels
 from wattir.passes.batch_norm import fold_batch_norm
 from wattir.passes.fuse import fuse
 from wattir.passes.layout import drop_dead, drop_views, fold_transposes
@@ -211,7 +211,7 @@ def test_fusion_keeps_the_work_and_saves_bytes(graph: Graph) -> None:
 @settings(max_examples=50)
 @given(networks())
 def test_whole_pipelines_give_legal_graphs(graph: Graph) -> None:
-    for runtime in ("eager", "compiled"):
+    for runtime in RUNTIMES:
         found = check_graph(lower_to_kernels(graph, runtime))
         assert work(found, "macs") == work(graph, "macs")
 
