@@ -215,7 +215,7 @@ def device_ids() -> tuple[str, ...]:
 def load_device(wanted: str) -> Device:
     """The machine of this id or alias, or of the TOML file at this path; DeviceError suggests near misses."""
     if wanted.endswith(".toml"):
-        return device_from_text(_read(wanted), wanted)
+        return device_from_text(read_device_file(wanted), wanted)
     ids, aliases = _index()
     device_id = aliases.get(plain(wanted))
     if device_id is None:
@@ -227,10 +227,11 @@ def load_device(wanted: str) -> Device:
 @lru_cache
 def _load(device_id: str) -> Device:
     path = os.path.join(device_folder(), device_id + ".toml")
-    return device_from_text(_read(path), path)
+    return device_from_text(read_device_file(path), path)
 
 
-def _read(path: str) -> str:
+def read_device_file(path: str) -> str:
+    """The text of a device file; DeviceError where it cannot be read."""
     try:
         with open(path, encoding="utf-8") as file:
             return file.read()
@@ -266,7 +267,7 @@ def _with_lent_families(own: Coefficients, table: Mapping[str, Any]) -> Coeffici
 def _own_families(device_id: str) -> Mapping[str, Family]:
     """The families of a machine's own file."""
     path = os.path.join(device_folder(), device_id + ".toml")
-    table = tomllib.loads(_read(path))
+    table = tomllib.loads(read_device_file(path))
     return _coefficients(table["coefficients"]).families if "coefficients" in table else {}
 
 

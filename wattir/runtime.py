@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from wattir.clock import at_clock
-from wattir.device import Device, device_folder, device_from_text
+from wattir.device import Device, device_folder, load_device
 from wattir.errors import DeviceError
 from wattir.lending import scaled
 
@@ -59,9 +59,7 @@ def _at_boost(device: Device, clock_hz: float) -> Device:
 @lru_cache
 def load_runtime(runtime: str) -> Device:
     """The machine of a runtime's file."""
-    path = runtime_path(runtime)
-    with open(path, encoding="utf-8") as file:
-        return device_from_text(file.read(), path)
+    return load_device(runtime_path(runtime))
 
 
 def runtime_path(runtime: str) -> str:

@@ -65,6 +65,7 @@ def nearest(device: Device) -> str:
 
 
 def distance(device: Device, other: Device) -> float:
+    """Of the limits that both machines have, the mean difference in log space; 0 where all are the same."""
     pairs = [(device.power_w, other.power_w), (device.memory_bytes_per_s, other.memory_bytes_per_s)]
     pairs += [(rate, other.flop_per_s[name]) for name, rate in device.flop_per_s.items() if name in other.flop_per_s]
     return sum(abs(math.log(a / b)) for a, b in pairs) / len(pairs)

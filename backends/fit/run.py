@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from wattir.device import Device, device_folder, device_from_text
+from wattir.device import Device, device_folder, device_from_text, read_device_file
 from wattir.errors import DeviceError, InputError, suggestion
 from wattir.runtime import OWN_KERNELS, runtime_path
 from wattir.writing import write_whole
@@ -51,7 +51,7 @@ FITS: dict[str, tuple[Mapping[str, object], Callable[[str, str, str, str, Say], 
 def _fit_file(path: str, fit: Callable[..., str | None], data: str, out: str | None, say: Say) -> bool:
     name = os.path.basename(path)
     say(name.removesuffix(".toml"))
-    found = fit(_read(path), path, data, say)
+    found = fit(read_device_file(path), path, data, say)
     if found is None:
         say(f"  {name} stays as it is: none of its data are in {data}")
         return False
@@ -76,18 +76,10 @@ def _head(path: str, like: str | None) -> str:
     if not path.endswith(".toml"):
         raise InputError(f"--device {path}: expected the path of a device file, ending in .toml")
     if os.path.exists(path):
-        return _read(path)
+        return read_device_file(path)
     if like is None:
         raise InputError(
             f"--device {path}: no such file; expected a device file with your machine's [limits], or --like ID to "
             "begin with those of a known machine"
         )
     return head_like(like, path)
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DeviceError(f"{path}: cannot be read ({error}); expected a device file in TOML") from None
