@@ -76,7 +76,7 @@ def structure(arch: str) -> str:
 
 
 def _term(name: str, x: str) -> str:
-    if ZERO in (name.replace("none", ZERO), x):
+    if name == "none" or x == ZERO:
         return ZERO
     return x if name == "skip_connect" else f"{name}({x})"
 
