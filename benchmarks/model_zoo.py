@@ -27,7 +27,6 @@ class Recipe:
     source: str
     sizes: Mapping[str, int] = field(default_factory=lambda: {"batch": 1})
     dtype: torch.dtype = torch.float32
-    fixed_inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 # ---- torchvision --------------------------------------------------------------------------------------------------

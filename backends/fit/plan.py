@@ -374,8 +374,3 @@ def main_family(rows: Rows) -> Array:
     """The family of each sample's first kernel; a layer has but one."""
     first = np.searchsorted(rows.sample, np.arange(rows.samples))
     return np.array([plain(family) for family, _ in rows.kinds])[rows.kind_index[first]]
-
-
-def renamed(source: Source, **changes: Any) -> Source:
-    """A source with other words or limits."""
-    return replace(source, **changes)
