@@ -11,9 +11,10 @@ from wattir.interval import LEVEL, WAITING_WIDTH
 from .rows import Array
 
 NETWORK_OF_LAYER = 0.5
-"""Width for whole networks over width for layers, where only one of them was measured. Where both were: 0.47 on
-h200_sxm (19 networks), 0.69 on a30 (12 networks, so nearly their largest error), 0.26 and 0.12 on the GTX cards (BERTs
-alone)."""
+"""Width for whole networks over width for layers, where only one of them was measured. Where both were, the files of
+2026-11-27 have 0.34 on h200_sxm (19 networks), 0.32 on a30 (5), 0.43 and 0.22 on the GTX cards (BERTs alone). This is
+of the time when the widths of networks held their kernels' own too (0.47 on h200_sxm, 0.69 on a30): on the wide side.
+"""
 LEAST_NETWORK = 0.1
 BORROWED_ENERGY = 0.25
 """What energies borrowed from a relative add to an interval in log space."""
