@@ -23,11 +23,12 @@ from wattir.tables import (
     Tables,
     laid_out,
     merged,
-    run_program,
+    row_count,
+    run_programs,
     table_of,
 )
 from wattir.threads import ranges, spread
-from wattir.totals import SUMS, ends
+from wattir.totals import ends
 
 FIRST = 2**14
 """So many candidates are looked at before tables are made: they have all values that are not rare."""
@@ -108,14 +109,12 @@ def _tables(model: CostModel, programs: Sequence[Program], codes: Codes, host_op
     small = [program for program in programs if _fits(program, codes)]
     large = [program for program in programs if not _fits(program, codes)]
     constants = np.array(model.trees), host_op_s
-    values = {name: codes.values.get(name, np.empty(0)) for name in codes.names}
-    counts = [len(value) for value in values.values()]
-    seconds = KERNEL_S * sum(len(program.rows) * _rows(program, codes) for program in small)
-    tables = spread(lambda program: table_of(program, values, *constants), small, seconds)
+    values, names = codes.values, codes.names
+    counts = [len(values.get(name, ())) for name in names]
+    seconds = KERNEL_S * sum(len(program.rows) * row_count(program, values) for program in small)
+    tables = spread(lambda program: table_of(program, values, names, *constants), small, seconds)
     fewer = merged(tables, counts, min(MERGED_ROWS, codes.count // 16))
-    direct = np.zeros((codes.count if large else 0, len(SUMS)))
-    for program in large:
-        direct += run_program(program, np.array([codes.given[name] for name in program.tape.names]), *constants)
+    direct = run_programs(large, codes.given, codes.count, *constants)
     return laid_out(fewer, counts, model.interval_constants, host_op_s > 0.0), direct
 
 
@@ -123,12 +122,7 @@ def _fits(program: Program, codes: Codes) -> bool:
     """Whether a table over the values is small beside the candidates."""
     if any(name not in codes.values for name in program.tape.names):
         return False
-    return _rows(program, codes) <= max(TABLE_SHARE * codes.count, 1)
-
-
-def _rows(program: Program, codes: Codes) -> int:
-    """How many settings of its sizes a program has."""
-    return math.prod(len(codes.values[name]) for name in program.tape.names)
+    return row_count(program, codes.values) <= max(TABLE_SHARE * codes.count, 1)
 
 
 def _say_why(model: CostModel, energy_j: Array, codes: Codes) -> None:

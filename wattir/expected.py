@@ -14,7 +14,6 @@ al. 2019, whose expected latency is the case of tables over one choice each).
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,8 @@ import numpy as np
 
 from wattir.costmodel import CostModel
 from wattir.errors import InputError, SizeError
-from wattir.tables import Array, Table, table_of
+from wattir.program import Program
+from wattir.tables import Array, Table, row_count, table_of
 from wattir.totals import SUMS
 
 METRICS = ("energy_j", "time_s")
@@ -142,19 +142,17 @@ def expected(model: CostModel, sizes: Mapping[str, Any], metric: str = "energy_j
         for value in values:
             model.bind({**first, name: value.item()})
     every = {name: listed.get(name, np.array([value])) for name, value in first.items()}
-    tables = [_table(model, program, every) for program in model.programs]
-    places = {list(every).index(name): place for place, name in enumerate(listed)}
-    kept = tuple(Table(tuple(places[c] for c in t.columns if c in places), t.sums) for t in tables)
-    return Expected(listed, kept, metric, model.device.coefficients.static_w)
+    tables = tuple(_table(model, program, every, list(listed)) for program in model.programs)
+    return Expected(listed, tables, metric, model.device.coefficients.static_w)
 
 
-def _table(model: CostModel, program: Any, values: Mapping[str, Array]) -> Table:
+def _table(model: CostModel, program: Program, values: Mapping[str, Array], order: Sequence[str]) -> Table:
     names = program.tape.names
-    if math.prod(len(values[name]) for name in names) > MOST_ROWS:
+    if row_count(program, values) > MOST_ROWS:
         raise SizeError(
             f"{model.graph.name}: over {MOST_ROWS} settings of {', '.join(names)}; give fewer values of them"
         )
-    table = table_of(program, values, model.trees, model.host_op_s)
+    table = table_of(program, values, order, model.trees, model.host_op_s)
     wrong = np.flatnonzero(np.isnan(table.sums[:, 0]))
     if len(wrong):
         at = np.unravel_index(int(wrong[0]), [len(values[name]) for name in names])

@@ -6,8 +6,6 @@ left to do for a candidate is to add up one row of each table.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,9 +18,8 @@ from wattir.device import Device, load_device
 from wattir.errors import SpaceError
 from wattir.program import Program
 from wattir.spaces import MOST_INDEXED, Space
-from wattir.tables import Array, Table, Tables, laid_out, merged, run_program, table_of
+from wattir.tables import Array, Tables, laid_out, merged, row_count, run_programs, table_of
 from wattir.threads import ranges, spread
-from wattir.totals import SUMS
 
 MOST_ROWS = 2**18
 """A kernel whose names have more combinations than this gets no table: it is worked out for each candidate."""
@@ -105,16 +102,10 @@ class PricedSpace:
         shown = ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
         return SpaceError(f"{name}: candidates[{at}]: {size} = {candidate[column]}; expected one of {shown}")
 
-    def _direct(self, places: Array) -> Array | None:
-        """Sums [n, SUMS] of the kernels that have no table."""
-        if not self.programs:
-            return None
-        sizes, count = self._sizes(places), places.shape[1]
-        found = np.zeros((count, len(SUMS)))
-        for program in self.programs:
-            points = np.array([np.broadcast_to(sizes[name], count) for name in program.tape.names])
-            found += run_program(program, points, self.model.trees, self.model.host_op_s)
-        return found
+    def _direct(self, places: Array) -> Array:
+        """Sums [n or 0, SUMS] of the kernels that have no table."""
+        sizes = self._sizes(places) if self.programs else {}
+        return run_programs(self.programs, sizes, places.shape[1], self.model.trees, self.model.host_op_s)
 
     def _sizes(self, places: Array) -> dict[str, Any]:
         values = self.space.values.items()
@@ -142,21 +133,9 @@ def price_space(
     """The tables of a space on a machine."""
     machine = device if isinstance(device, Device) else load_device(device)
     model = compile_graph(space.graph, machine, runtime, dtype, clock_hz)
-    small = [program for program in model.programs if _rows(space, program) <= MOST_ROWS]
-    large = tuple(program for program in model.programs if _rows(space, program) > MOST_ROWS)
-    counts = [len(values) for values in space.values.values()]
-    tables = merged(list(_tables(space, model, small)), counts)
+    values = {name: np.array(space.values.get(name, (value,))) for name, value in space.graph.sizes.items()}
+    small = [program for program in model.programs if row_count(program, values) <= MOST_ROWS]
+    large = tuple(program for program in model.programs if row_count(program, values) > MOST_ROWS)
+    counts = [len(values[name]) for name in space.names]
+    tables = merged([table_of(p, values, space.names, model.trees, model.host_op_s) for p in small], counts)
     return PricedSpace(space, model, laid_out(tables, counts, model.interval_constants, model.host_op_s > 0.0), large)
-
-
-def _rows(space: Space, program: Program) -> int:
-    return math.prod(len(space.values.get(name, (0,))) for name in program.tape.names)
-
-
-def _tables(space: Space, model: CostModel, programs: list[Program]) -> Iterator[Table]:
-    """The tables of programs, by columns of searched names alone."""
-    searched: Mapping[str, Any] = {name: np.array(values) for name, values in space.values.items()}
-    fixed = {name: np.array([value]) for name, value in space.fixed.items()}
-    for program in programs:
-        found = table_of(program, {**searched, **fixed}, model.trees, model.host_op_s)
-        yield Table(tuple(column for column in found.columns if column < len(searched)), found.sums)

@@ -8,7 +8,7 @@ for a candidate is to add one row of each table.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,13 +58,33 @@ def run_program(program: Program, points: Array, trees: Sequence[float] | Array,
     return found
 
 
-def table_of(program: Program, values: Mapping[str, Array], trees: Sequence[float] | Array, host_op_s: float) -> Table:
-    """The table of a program over the values [count] of each name; columns are numbered as in `values`."""
-    order, axes = list(values), [values[name] for name in program.tape.names]
+def run_programs(
+    programs: Sequence[Program], sizes: Mapping[str, Any], count: int, trees: Sequence[float] | Array, host_op_s: float
+) -> Array:
+    """`SUMS` over several programs' kernels at sizes that broadcast to [count]: [count, sums], or [0, sums] of none."""
+    found = np.zeros((count if programs else 0, len(SUMS)))
+    for program in programs:
+        points = np.array([np.broadcast_to(sizes[name], count) for name in program.tape.names])
+        found += run_program(program, points, trees, host_op_s)
+    return found
+
+
+def row_count(program: Program, values: Mapping[str, Sized]) -> int:
+    """How many settings a program has over the values [count] of each name."""
+    return math.prod(len(values[name]) for name in program.tape.names)
+
+
+def table_of(
+    program: Program, values: Mapping[str, Array], order: Sequence[str], trees: Sequence[float] | Array,
+    host_op_s: float,
+) -> Table:  # fmt: skip
+    """The table of a program over the values [count] of each name. Its columns are places in `order`; a name that is
+    not there has one value."""
+    axes = [values[name] for name in program.tape.names]
     grid = np.empty((len(axes), *map(len, axes)))
     for place, axis in enumerate(axes):
         grid[place] = axis.reshape(-1, *[1] * (len(axes) - place - 1))
-    columns = tuple(order.index(name) for name in program.tape.names)
+    columns = tuple(order.index(name) for name in program.tape.names if name in order)
     return Table(columns, run_program(program, grid.reshape(len(axes), grid[0].size if axes else 1), trees, host_op_s))
 
 
