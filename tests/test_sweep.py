@@ -74,6 +74,15 @@ def test_a_file_describes_a_space(space_file: Path) -> None:
     assert len(space.graph.ops) == 1 + 3  # every block is lowered once
 
 
+def test_what_a_layer_may_be_told_a_file_may_say(tmp_path: Path) -> None:
+    path = tmp_path / "attention.toml"
+    sizes = "batch = 1, heads = 8, q = 1, kv = 64, head_dim = 64"
+    path.write_text(f'part = [{{ layer = "attention", {sizes}, causal = true, cached = true }}]')
+    expected = wattir.lower(wattir.layers.attention(1, 8, 1, 64, 64, causal=True, cached=True))
+
+    assert [op.attrs for op in load_space(str(path)).graph.ops] == [op.attrs for op in expected.ops]
+
+
 def test_every_candidate_stands_once_with_its_answers(space_file: Path, tmp_path: Path) -> None:
     sweep, out = sweep_of(space_file), tmp_path / "r.parquet"
     done: list[int] = []

@@ -130,7 +130,7 @@ class _Reader:
         if missing:
             raise SpaceError(f"{self.where}: {at}{kind} lacks {', '.join(missing)}; expected a value for each")
         taken = {
-            key: value if known[key].annotation in ("str", "bool") else self._size(value, f"{at}{key}")
+            key: value if known[key].annotation in ("str", "bool", "bool | None") else self._size(value, f"{at}{key}")
             for key, value in given.items()
         }
         try:
