@@ -38,7 +38,7 @@ IN_FLIGHT = 2
 """Chunks given to a cluster at once, for each of its threads."""
 IDENTITY = b"wattir_sweep"
 
-_one_at_a_time = Lock()  # not every threading layer of numba may be entered by two threads of a worker
+_one_at_a_time = Lock()  # a batch is on all cores already: two threads of a worker would only get in each other's way
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ class _Parts:
             if found != self.sweep.identity:
                 reason = "holds chunks of another space, machine, option or version of wattir"
                 raise SpaceError(f"{self.folder}: {reason}; give another --out, or remove the folder")
-        self._whole(manifest, lambda path: self._describe(path))
+        self._whole(manifest, self._describe)
         return [number for number in range(self.sweep.chunks) if not os.path.exists(self._path(number))]
 
     def _describe(self, path: str) -> None:
