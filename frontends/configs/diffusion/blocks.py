@@ -39,24 +39,24 @@ def two_layers(w: Canvas, name: str, x: str, width: int, act: str = "silu", out:
         return w.linear("linear_2", x, out or width, bias=True)
 
 
-def timestep(w: Canvas, name: str, batch: Size, width: int, channels: int = TIME_CHANNELS, out: int = 0) -> str:
+def timestep(w: Canvas, name: str, batch: Size, width: int, channels: int = TIME_CHANNELS) -> str:
     """The embedding of a timestep (or of a guidance scale) [batch, width]."""
     with w.at(name):
         waves = w.op("pointwise", "proj", (), (batch, channels), "sinusoidal", function="sinusoidal", ops=4, special=2)
-        return two_layers(w, "embedder", waves, width, out=out)
+        return two_layers(w, "embedder", waves, width)
 
 
-def projected(w: Canvas, name: str, emb: str, width: int, bias: bool = True) -> str:
+def projected(w: Canvas, name: str, emb: str, width: int) -> str:
     """silu and a product: shifts, scales and gates from the conditioning."""
     with w.at(name):
-        return w.linear("linear", w.act("silu", "silu", emb), width, bias)
+        return w.linear("linear", w.act("silu", "silu", emb), width, bias=True)
 
 
-def continuous_norm(w: Canvas, name: str, x: str, emb: str, function: str = "layer_norm") -> str:
-    """A norm without weights, modulated by the conditioning (diffusers `AdaLayerNormContinuous`)."""
+def continuous_norm(w: Canvas, name: str, x: str, emb: str) -> str:
+    """A layer norm without weights, modulated by the conditioning (diffusers `AdaLayerNormContinuous`)."""
     with w.at(name):
         by = projected(w, "emb", emb, 2 * w.width(x))
-        return w.modulated("modulate", w.norm("norm", x, function, weight=False), by)
+        return w.modulated("modulate", w.layer_norm("norm", x), by)
 
 
 LOOSE = "loose_rms_norm"
@@ -120,40 +120,37 @@ def attention(
 
 
 def joint_attention(
-    w: Canvas, name: str, x: str, text: str, a: Heads, *, text_out: bool = True, out: int = 0, rotary_text: bool = True,
-    added_bias: bool = True, whole: Size = 0,
-) -> tuple[str, str]:  # fmt: skip
+    w: Canvas, name: str, x: str, text: str, a: Heads, *, text_out: bool = True, whole: Size = 0
+) -> tuple[str, str]:
     """Tokens of an image and of a text, each with its own products, look at all of both; `whole`: of the text's, those
-    that every device holds, if it is not shared; `text_out`: whether the text
-    has a product after it (else it is of no use beyond this layer)."""
+    that every device holds, if it is not shared; `text_out`: whether the text has a product after it (else it is of no
+    use beyond this layer)."""
     batch, rows, _ = w.shape(x)
     with w.at(name):
         both = []
         for part in ("q", "k", "v"):
             normed = a if part != "v" else Heads(a.heads, a.d, a.qkv_bias)
             own = queries(w, "to", x, normed, part)
-            added = Heads(a.heads, a.d, added_bias, qk_norm=normed.qk_norm, norm_bias=a.norm_bias)
+            added = Heads(a.heads, a.d, qk_norm=normed.qk_norm, norm_bias=a.norm_bias)
             other = queries(w, "add", text, added, part, "_proj")
             total = rows + w.shape(text)[1]
             both.append(w.joined(f"{part}.cat", (own, other), batch, total, a.width))
-        if rotary_text:
-            both[:2] = [turned(w, part, each, a) for part, each in zip("qk", both[:2], strict=True)]
+        both[:2] = [turned(w, part, each, a) for part, each in zip("qk", both[:2], strict=True)]
         mixed = w.attend("attn", both[0], both[1], both[2], a.heads, shared=True, whole=whole)
         image = w.seen("image", mixed, batch, rows, a.width)
         words = w.seen("text", mixed, batch, w.shape(text)[1], a.width)
-        image = w.linear("to_out", image, out or w.width(x), a.out_bias)
+        image = w.linear("to_out", image, w.width(x), a.out_bias)
         return image, (w.linear("to_add_out", words, w.width(text), a.out_bias) if text_out else "")
 
 
 def feed_forward(
-    w: Canvas, name: str, x: str, width: int, act: str = "gelu_tanh", gated: bool = False, bias: bool = True,
-    out: int = 0,
-) -> str:  # fmt: skip
+    w: Canvas, name: str, x: str, width: int, act: str = "gelu_tanh", gated: bool = False, bias: bool = True
+) -> str:
     """out(act(up(x))); `gated`: half of twice as wide a product gates the other half."""
     with w.at(name):
         up = w.linear("up", x, (2 if gated else 1) * width, bias)
         up = w.act("act", act, up, up, last=width) if gated else w.act("act", act, up)
-        return w.linear("down", up, out or w.width(x), bias)
+        return w.linear("down", up, w.width(x), bias)
 
 
 def patches(w: Canvas, name: str, at: Latent, channels: int, width: int, patch: tuple[int, ...], *, bias: bool = True,

@@ -71,11 +71,11 @@ class Canvas(Writer):
         """onto + gate x, with the gate in `by`: a product and a sum."""
         return self.add(f"{name}.sum", self.kernels(f"{name}.gate", x, by=by), onto)
 
-    def layer_norm(self, name: str, x: str, affine: bool = False, wide: bool = False, bias: bool = True) -> str:
+    def layer_norm(self, name: str, x: str, affine: bool = False, wide: bool = False) -> str:
         """A layer norm; `wide`: computed in 32 bits, with a cast before and one after."""
         if wide:
             x = self.kernels(f"{name}.cast", x, dtype="fp32")
-        out = self.norm(name, x, "layer_norm", weight=affine, bias=affine and bias)
+        out = self.norm(name, x, "layer_norm", weight=affine, bias=affine)
         return self.kernels(f"{name}.back", out, dtype=self.held.dtype) if wide else out
 
     def loose_rms_norm(self, name: str, x: str, length: int) -> str:
@@ -95,12 +95,12 @@ class Canvas(Writer):
     # ---- feature maps ----
 
     def conv(self, name: str, x: str, c_out: int, kernel: int | tuple[int, ...], stride: Any = 1, *, groups: int = 1,
-             bias: bool = True, spatial: tuple[Size, ...] | None = None) -> str:  # fmt: skip
-        """A convolution that keeps the axes, or divides them by `stride` (`spatial`: what comes out, if otherwise)."""
+             bias: bool = True) -> str:  # fmt: skip
+        """A convolution that keeps the axes, or divides them by `stride`."""
         batch, c_in, *axes = self.shape(x)
         taps = (kernel,) * len(axes) if isinstance(kernel, int) else kernel
         steps = (stride,) * len(axes) if isinstance(stride, int) else stride
-        out = spatial or tuple(ceildiv(size, step) for size, step in zip(axes, steps, strict=True))
+        out = tuple(ceildiv(size, step) for size, step in zip(axes, steps, strict=True))
         ins = (
             x,
             self.weight(f"{name}.weight", (c_out, int(str(c_in)) // groups, *taps)),

@@ -45,8 +45,6 @@ DENOISERS: dict[str, Denoiser] = {
     "CogVideoXTransformer3DModel": video.cogvideox,
     "WanTransformer3DModel": video.wan,
     "HunyuanVideoTransformer3DModel": video.hunyuan_video,
-    "LTXVideoTransformer3DModel": video.ltx,
-    "MochiTransformer3DModel": video.mochi,
     "UNet2DConditionModel": _unet_2d,
     "UNet3DConditionModel": video_unets.unet_3d,
     "UNetMotionModel": video_unets.motion,
@@ -124,7 +122,7 @@ class Call:
     prior_steps: int = 0
     decodes_alone: bool = True
     guided: bool = True
-    decoder_dtype: str = ""
+    decoder_dtype: str = "bf16"
 
 
 @dataclass(frozen=True)
@@ -226,49 +224,48 @@ class Generator:
 
 PACKED = frozenset({"FluxTransformer2DModel"})
 """Classes whose latents are packed two by two before they see them."""
-DEFAULT_PATCH = {"SanaTransformer2DModel": 1, "LTXVideoTransformer3DModel": 1}
+DEFAULT_PATCH = {"SanaTransformer2DModel": 1}
 """Classes whose default patch is not 2 latents wide."""
 
 
 # ---- graphs ---------------------------------------------------------------------------------------------------------
 
 
-def denoiser_graph(of: Generator, picture: Picture, *, ulysses: int = 1, ring: int = 1, dtype: str = "bf16") -> Graph:
+def denoiser_graph(of: Generator, picture: Picture, *, ulysses: int = 1, ring: int = 1) -> Graph:
     """One pass of the denoiser over ``batch`` samples, as one of `ulysses` times `ring` devices runs it."""
     part = of.denoiser
     if ulysses * ring > 1 and part.slot == "unet":
         raise SizeError(f"{of.name}: {ulysses * ring} devices; a UNet's maps are not shared among devices; expected 1")
-    return _written(of, part, DENOISERS[part.kind], of.latent(picture), ulysses, ring, dtype)
+    return _written(of, part, DENOISERS[part.kind], of.latent(picture), ulysses, ring)
 
 
-def prior_graph(of: Generator, picture: Picture, dtype: str = "bf16") -> Graph:
+def prior_graph(of: Generator, picture: Picture) -> Graph:
     """One pass of the prior over ``batch`` samples."""
     part = of.prior
     assert part is not None
-    return _written(of, part, DENOISERS[part.kind], of.latent(picture), 1, 1, dtype)
+    return _written(of, part, DENOISERS[part.kind], of.latent(picture))
 
 
-def decoder_graph(of: Generator, picture: Picture, dtype: str = "bf16") -> Graph:
+def decoder_graph(of: Generator, picture: Picture) -> Graph:
     """The pixels of ``batch`` samples."""
     part = of.autoencoder
-    write, held = AUTOENCODERS[part.kind].write, of.call.decoder_dtype or dtype
-    return _written(of, part, write, of.latent(picture), 1, 1, held)
+    return _written(of, part, AUTOENCODERS[part.kind].write, of.latent(picture), dtype=of.call.decoder_dtype)
 
 
-def encoder_graph(of: Generator, part: Part, dtype: str = "bf16") -> Graph:
+def encoder_graph(of: Generator, part: Part) -> Graph:
     """One encoder's reading of ``batch`` prompts, padded to as many tokens as the pipeline pads them."""
     tokens = of.call.tokens[part.slot]
     if part.kind in LANGUAGE_MODELS:
         graph = encoders.language_model(part.keys, f"{of.name} {part.slot}")
         return replace(graph, sizes={"batch": 1, "seq": tokens})
-    w = Canvas(f"{of.name} {part.slot}", dtype)
+    w = Canvas(f"{of.name} {part.slot}")
     out = ENCODERS[part.kind](w, part.keys, symbol("batch"), tokens)
     return _finished(w, out)
 
 
 def _written(
-    of: Generator, part: Part, write: Denoiser, at: Latent, ulysses: int, ring: int, dtype: str
-) -> Graph:  # fmt: skip
+    of: Generator, part: Part, write: Denoiser, at: Latent, ulysses: int = 1, ring: int = 1, dtype: str = "bf16"
+) -> Graph:
     w = Canvas(f"{of.name} {part.slot}", dtype, ulysses, ring)
     return _finished(w, write(w, part.keys, at))
 
@@ -297,5 +294,5 @@ def call_of(pipeline: str, where: str, **changes: Any) -> Call:
     return Call(
         pipeline, row["steps"], tuple(row["size"]), row["guidance"] == "two_passes", dict(row["tokens"]),
         tuple(row["seen"]), row.get("frames", 1), float(row.get("fps", 0.0)), row.get("prior_steps", 0),
-        row.get("decoders") != "all", row.get("guided", True), row.get("decoder_dtype", ""),
+        row.get("decoders") != "all", row.get("guided", True), row.get("decoder_dtype", "bf16"),
     )  # fmt: skip

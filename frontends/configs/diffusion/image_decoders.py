@@ -170,6 +170,3 @@ def _spatial_attention(w: Canvas, name: str, x: str, z: str, groups: int) -> str
         q, k, v = (w.linear(f"to_{part}", tokens, width, bias=True) for part in "qkv")
         out = w.linear("to_out", w.attend("attn", q, k, v, 1), width, bias=True)
         return w.add("sum", w.moved("map", out, batch, width, *axes), x)
-
-
-__all__ = ["deep_compression", "kl", "movq", "spatial_norm", "widths"]

@@ -57,7 +57,7 @@ def flux(w: Canvas, k: Keys, at: Latent) -> str:
 
 
 def double_stream(w: Canvas, x: str, text: str, emb: str, a: Heads, *, last: bool = False, dual: bool = False,
-                  ratio: float = 4.0, rotary_text: bool = True, whole: int = 0) -> tuple[str, str]:  # fmt: skip
+                  ratio: float = 4.0, whole: int = 0) -> tuple[str, str]:  # fmt: skip
     """A block of MM-DiT: image and text each with norms, modulation and feed-forward of their own, and one attention.
 
     `last`: nothing reads its text; `dual`: the image has a second attention to itself.
@@ -68,9 +68,7 @@ def double_stream(w: Canvas, x: str, text: str, emb: str, a: Heads, *, last: boo
     second = w.modulated("norm1.modulate2", normed, by) if dual else ""
     by_text = projected(w, "norm1_context", emb, (2 if last else 6) * width)
     normed_text = w.modulated("norm1_context.modulate", w.layer_norm("norm1_context.norm", text), by_text)
-    mixed, words = joint_attention(
-        w, "attn", normed, normed_text, a, text_out=not last, rotary_text=rotary_text, whole=whole
-    )
+    mixed, words = joint_attention(w, "attn", normed, normed_text, a, text_out=not last, whole=whole)
     x = w.gated_residual("attn", mixed, x, by)
     if dual:
         x = w.gated_residual("attn2", attention(w, "attn2", second, a), x, by)
@@ -81,10 +79,10 @@ def double_stream(w: Canvas, x: str, text: str, emb: str, a: Heads, *, last: boo
     return x, fed(w, "ff_context", text, by_text, int(ratio * w.width(text)))
 
 
-def fed(w: Canvas, name: str, x: str, by: str, width: int, act: str = "gelu_tanh", gated: bool = False) -> str:
+def fed(w: Canvas, name: str, x: str, by: str, width: int) -> str:
     """x + gate * feed-forward of the modulated norm of x."""
     normed = w.modulated(f"{name}.modulate", w.layer_norm(f"{name}.norm", x), by)
-    return w.gated_residual(name, feed_forward(w, name, normed, width, act, gated), x, by)
+    return w.gated_residual(name, feed_forward(w, name, normed, width), x, by)
 
 
 def single_stream(w: Canvas, x: str, emb: str, a: Heads, mlp: int, whole: int = 0) -> str:

@@ -8,7 +8,7 @@ from wattir.frontends.configs.diffusion.canvas import Canvas
 
 def residual_block(
     w: Canvas, name: str, x: str, out: int, emb: str = "", *, groups: int = 32, kernel: int | tuple[int, ...] = 3,
-    shift_scale: bool = False, wide_norm: bool = False,
+    shift_scale: bool = False,
 ) -> str:  # fmt: skip
     """ResnetBlock2D and its kin of more axes: norm, silu, convolution, twice, and a shortcut of the input; `emb` adds a
     shift (`shift_scale`: and a scale) for each channel."""
@@ -27,15 +27,14 @@ def residual_block(
         return w.add("sum", x, h)
 
 
-def map_attention(w: Canvas, name: str, x: str, heads: int = 1, norm: str = "group_norm", groups: int = 32) -> str:
-    """Every point of a feature map looks at all others: norm, products, and a residual."""
+def map_attention(w: Canvas, name: str, x: str, groups: int = 32) -> str:
+    """Every point of a feature map looks at all others by one head: norm, products, and a residual."""
     batch, channels, *axes = w.shape(x)
     width, points = int(str(channels)), product(axes)
     with w.at(name):
-        normed = w.group_norm("group_norm", x, groups) if norm == "group_norm" else channel_norm(w, "norm", x)
-        tokens = w.moved("tokens", normed, batch, points, width)
+        tokens = w.moved("tokens", w.group_norm("group_norm", x, groups), batch, points, width)
         q, k, v = (w.linear(f"to_{part}", tokens, width, bias=True) for part in "qkv")
-        out = w.linear("to_out", w.attend("attn", q, k, v, heads), width, bias=True)
+        out = w.linear("to_out", w.attend("attn", q, k, v, 1), width, bias=True)
         return w.add("sum", w.moved("map", out, batch, width, *axes), x)
 
 

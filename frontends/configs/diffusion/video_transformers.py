@@ -14,14 +14,13 @@ from wattir.frontends.configs.diffusion.blocks import (
     attention,
     continuous_norm,
     feed_forward,
-    joint_attention,
     patches,
     projected,
     timestep,
     two_layers,
 )
 from wattir.frontends.configs.diffusion.canvas import Canvas
-from wattir.frontends.configs.diffusion.image_transformers import double_stream, fed, heads_of, single_stream
+from wattir.frontends.configs.diffusion.image_transformers import double_stream, heads_of, single_stream
 from wattir.frontends.configs.keys import Keys
 
 
@@ -151,82 +150,3 @@ def _refined(w: Canvas, k: Keys, at: Latent, a: Heads) -> str:
             x = w.gated_residual("ff", feed_forward(w, "ff", normed, 4 * a.width, "silu"), x, by)
     w.ulysses, w.ring = ulysses, ring
     return x
-
-
-def ltx(w: Canvas, k: Keys, at: Latent) -> str:
-    """LTXVideoTransformer3DModel: as PixArt, on latents that are one token each."""
-    a = heads_of(k, 32, 64, qkv_bias=k.flag("attention_bias", True), out_bias=k.flag("attention_out_bias", True),
-                 qk_norm="rms_norm", norm_over="all", rotary=True)  # fmt: skip
-    width = a.width
-    latent = w.given("latent", at.batch, w.local(at.points), k.whole("in_channels", default=128))
-    x = w.linear("proj_in", latent, width, bias=True)
-    emb = timestep(w, "time_embed.timestep", at.batch, width)
-    by = projected(w, "time_embed", emb, 6 * width)
-    words = w.given("text", at.batch, at.text, k.whole("caption_channels", default=4096))
-    text = two_layers(w, "caption_projection", words, width, "gelu_tanh")
-    with w.at("transformer_blocks", k.whole("num_layers", default=28)):
-        w.parameter("scale_shift_table", 6, width)
-        normed = w.modulated("norm1.modulate", w.norm("norm1", x, "rms_norm", weight=False), by)
-        x = w.gated_residual("attn1", attention(w, "attn1", normed, a), x, by)
-        x = w.add("attn2.sum", attention(w, "attn2", x, a, text), x)
-        normed = w.modulated("norm2.modulate", w.norm("norm2", x, "rms_norm", weight=False), by)
-        x = w.gated_residual("ff", feed_forward(w, "ff", normed, 4 * width), x, by)
-    w.parameter("scale_shift_table", 2, width)
-    x = w.modulated("norm_out.modulate", w.layer_norm("norm_out", x), emb)
-    return w.linear("proj_out", x, k.whole("out_channels", default=128), bias=True)
-
-
-def mochi(w: Canvas, k: Keys, at: Latent) -> str:
-    """MochiTransformer3DModel: two streams of unlike width, with gated feed-forward parts and RMS norms."""
-    a = heads_of(k, 24, 128, qkv_bias=False, qk_norm="rms_norm", rotary=True)
-    width, narrow = a.width, k.whole("pooled_projection_dim", default=1536)
-    channels, patch = k.whole("text_embed_dim", default=4096), k.whole("patch_size", default=2)
-    x = patches(w, "patch_embed.proj", at, k.whole("in_channels", default=12), width, (patch, patch))
-    words = w.given("text", at.batch, at.text, channels)
-    emb = w.add("temb", timestep(w, "time_embed.timestep", at.batch, width, k.whole("time_embed_dim", default=256)),
-                _pooled(w, "time_embed.pooler", words, at, width))  # fmt: skip
-    text = w.linear("time_embed.caption_proj", words, narrow, bias=True)
-    depth = k.whole("num_layers", default=48)
-    for name, times, last in (("blocks", depth - 1, False), ("last", 1, True)):
-        with w.at(f"transformer_blocks.{name}", times):
-            by, by_text = (projected(w, "norm1", emb, 4 * width),
-                           projected(w, "norm1_context", emb, narrow if last else 4 * narrow))  # fmt: skip
-            normed, normed_text = _mochi_normed(w, "norm1", x, by), _mochi_normed(w, "norm1_context", text, by_text)
-            image, other = joint_attention(w, "attn1", normed, normed_text, a, text_out=not last, added_bias=False,
-                                           whole=at.text if w.ranks > 1 else 0)  # fmt: skip
-            x = _mochi_fed(w, "ff", _mochi_sum(w, "attn1", image, x, by), by, 4 * width * 2 // 3)
-            if not last:
-                text = _mochi_sum(w, "attn1_context", other, text, by_text)
-                text = _mochi_fed(w, "ff_context", text, by_text, 4 * narrow * 2 // 3)
-    x = continuous_norm(w, "norm_out", x, emb)
-    return w.linear("proj_out", x, patch * patch * k.whole("out_channels", default=12), bias=True)
-
-
-def _mochi_normed(w: Canvas, name: str, x: str, by: str) -> str:
-    wide = w.norm(f"{name}.norm", w.kernels(f"{name}.cast", x, dtype="fp32"), "rms_norm", weight=False)
-    return w.kernels(f"{name}.back", w.kernels(f"{name}.scale", wide, by=by), dtype=w.held.dtype)
-
-
-def _mochi_sum(w: Canvas, name: str, x: str, onto: str, by: str) -> str:
-    return w.add(f"{name}.sum", _mochi_normed(w, f"{name}.norm2", x, by), onto)
-
-
-def _mochi_fed(w: Canvas, name: str, x: str, by: str, width: int) -> str:
-    normed = _mochi_normed(w, f"{name}.norm3", x, by)
-    out = feed_forward(w, name, normed, width, "silu", gated=True, bias=False)
-    return _mochi_sum(w, name, out, x, by)
-
-
-def _pooled(w: Canvas, name: str, words: str, at: Latent, out: int, heads: int = 8) -> str:
-    """A text as one vector: its mean looks at all of it."""
-    width = w.width(words)
-    with w.at(name):
-        mean = w.op("reduction", "mean", (words,), (at.batch, 1, width), "mean", function="mean", length=at.text)
-        longer = w.joined("cat", (mean, words), at.batch, at.text + 1, width)
-        both = w.linear("to_kv", longer, 2 * width, bias=True)
-        key, value = (w.moved(part, both, at.batch, at.text + 1, width) for part in ("k", "v"))
-        found = w.attend("attn", w.linear("to_q", mean, width, bias=True), key, value, heads)
-        return w.seen("vector", w.linear("to_out", found, out, bias=True), at.batch, out)
-
-
-__all__ = ["cogvideox", "fed", "hunyuan_video", "ltx", "mochi", "wan"]
