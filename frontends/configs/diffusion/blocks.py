@@ -42,8 +42,7 @@ def two_layers(w: Canvas, name: str, x: str, width: int, act: str = "silu", out:
 def timestep(w: Canvas, name: str, batch: Size, width: int, channels: int = TIME_CHANNELS) -> str:
     """The embedding of a timestep (or of a guidance scale) [batch, width]."""
     with w.at(name):
-        waves = w.op("pointwise", "proj", (), (batch, channels), "sinusoidal", function="sinusoidal", ops=4, special=2)
-        return two_layers(w, "embedder", waves, width)
+        return two_layers(w, "embedder", w.waves("proj", batch, channels), width)
 
 
 def projected(w: Canvas, name: str, emb: str, width: int) -> str:

@@ -59,6 +59,10 @@ class Canvas(Writer):
         with self.at(name, count):
             return self.op("pointwise", "each", ins, self.shape(x), name, dtype, function="elementwise", ops=1)
 
+    def waves(self, name: str, batch: Size, channels: int) -> str:
+        """Sines and cosines of a timestep [batch, channels]."""
+        return self.op("pointwise", name, (), (batch, channels), "sinusoidal", function="sinusoidal", ops=4, special=2)
+
     def add(self, name: str, *ins: str) -> str:
         """The sum of tensors of one shape."""
         return self.pointwise(name, "add", *ins)

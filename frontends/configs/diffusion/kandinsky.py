@@ -28,10 +28,7 @@ def unet_3(w: Canvas, k: Keys, at: Latent) -> str:
     stages, layers = widths(k, STAGES_3), k.whole("layers_per_block", default=3)
     wide, narrow = k.whole("time_embedding_dim", default=1536), stages[0] // 2
     cross, d = k.whole("cross_attention_dim", default=4096), k.whole("attention_head_dim", default=64)
-    waves = w.op(
-        "pointwise", "time_proj", (), (at.batch, narrow), "sinusoidal", function="sinusoidal", ops=4, special=2
-    )
-    emb = two_layers(w, "time_embedding", waves, wide)
+    emb = two_layers(w, "time_embedding", w.waves("time_proj", at.batch, narrow), wide)
     words = w.given("text", at.batch, at.text, k.whole("encoder_hid_dim", default=4096))
     text = w.layer_norm("encoder_hid_proj.norm", w.linear("encoder_hid_proj", words, cross), affine=True)
     mean = w.op("reduction", "mean", (text,), (at.batch, 1, cross), "mean", function="mean", length=at.text)
@@ -133,10 +130,7 @@ def unet_22(w: Canvas, k: Keys, at: Latent) -> str:
     stages, layers = widths(k, STAGES_22), k.whole("layers_per_block", default=3)
     cross, image = k.whole("cross_attention_dim", default=768), k.whole("encoder_hid_dim", default=1280)
     d, narrow = k.whole("attention_head_dim", default=64), stages[0]
-    waves = w.op(
-        "pointwise", "time_proj", (), (at.batch, narrow), "sinusoidal", function="sinusoidal", ops=4, special=2
-    )
-    emb = two_layers(w, "time_embedding", waves, 4 * narrow)
+    emb = two_layers(w, "time_embedding", w.waves("time_proj", at.batch, narrow), 4 * narrow)
     vector = w.given("image_embeds", at.batch, image)
     added = w.layer_norm("add_embedding.norm", w.linear("add_embedding", vector, 4 * narrow, bias=True), affine=True)
     emb = w.add("emb", emb, added)
@@ -211,8 +205,7 @@ def prior(w: Canvas, k: Keys, at: Latent) -> str:
     a = Heads(k.whole("num_attention_heads", default=32), k.whole("attention_head_dim", default=64))
     width, channels = a.width, k.whole("embedding_dim", default=768)
     tokens = at.text + k.whole("additional_embeddings", default=4)
-    emb = two_layers(w, "time_embedding", w.op("pointwise", "time_proj", (), (at.batch, width), "sinusoidal",
-                                               function="sinusoidal", ops=4, special=2), width)  # fmt: skip
+    emb = two_layers(w, "time_embedding", w.waves("time_proj", at.batch, width), width)
     latent = w.linear("proj_in", w.given("latent", at.batch, channels), width, bias=True)
     vector = w.linear("embedding_proj", w.given("text_embeds", at.batch, channels), width, bias=True)
     words = w.linear("encoder_hidden_states_proj", w.given("text", at.batch, at.text, channels), width, bias=True)

@@ -122,8 +122,7 @@ def _like(w: Canvas, x: str, skip: str) -> tuple[Size, ...]:
 def _conditioned(w: Canvas, k: Keys, batch: Size, narrow: int) -> str:
     """The timestep, and with SDXL the pooled text and the sizes of the image."""
     wide = 4 * narrow
-    waves = w.op("pointwise", "time_proj", (), (batch, narrow), "sinusoidal", function="sinusoidal", ops=4, special=2)
-    emb = two_layers(w, "time_embedding", waves, wide)
+    emb = two_layers(w, "time_embedding", w.waves("time_proj", batch, narrow), wide)
     if "projection_class_embeddings_input_dim" not in k:
         return emb
     more = w.given("added", batch, k.whole("projection_class_embeddings_input_dim"))

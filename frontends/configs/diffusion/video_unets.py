@@ -122,10 +122,7 @@ def _mixed_transformer(w: Canvas, name: str, x: str, context: str, stage: Stage,
     with w.at(name):
         tokens = w.moved("tokens", w.group_norm("norm", x), batch, points, width)
         tokens = w.linear("proj_in", tokens, width, bias=True)
-        waves = w.op(
-            "pointwise", "time_proj", (), (batch, width), "sinusoidal", function="sinusoidal", ops=4, special=2
-        )
-        place = two_layers(w, "time_pos_embed", waves, 4 * width, out=width)
+        place = two_layers(w, "time_pos_embed", w.waves("time_proj", batch, width), 4 * width, out=width)
         w.parameter("time_mixer.mix_factor", 1)
         with w.at("transformer_blocks", depth):
             tokens = basic_block(w, tokens, context, stage.heads)
