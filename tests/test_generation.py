@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import lru_cache
 
 import pytest
@@ -194,7 +193,6 @@ def test_the_command_refuses(line, said, capsys):
 def test_borrowing_widens_the_interval():
     own, lent = stack_on(H100, "xdit"), stack_on(load_device("h200_sxm"), "xdit")
     assert lent.interval > own.interval and lent.static_w == pytest.approx(own.static_w)  # both boards: 700 W
-    assert replace(own, interval=0.0) != lent
 
 
 def test_devices_share_tokens_and_exchange():
