@@ -10,8 +10,8 @@ from typing import Any
 from wattir.costmodel import CostModel, compile_graph
 from wattir.device import Device
 from wattir.errors import SizeError
-from wattir.generation import Demand
-from wattir.generation_engine import PARTS
+from wattir.generation import Demand, PhaseCost, call_cost, phase_cost
+from wattir.generation_engine import PARTS, Stack
 from wattir.roofline import kernel_cost
 from wattir.serving_model import whole
 from wattir.tape import TapeBuilder
@@ -79,6 +79,17 @@ class Demands:
     text: Demand
     step: Demand
     decode: Demand
+
+    def costs(
+        self, stack: Stack, device: Device, *, steps: Any, pixels: Any, devices: Any, decoding: Any
+    ) -> tuple[PhaseCost, ...]:
+        """Of each of `PHASES` on so many devices, of which `decoding` make the pixels; arrays where the demands are."""
+        return (
+            phase_cost(stack, device, self.text, devices),
+            phase_cost(stack, device, self.step, devices).times(steps),
+            phase_cost(stack, device, self.decode, decoding, devices - decoding),
+            call_cost(stack, pixels, devices),
+        )
 
 
 def generators() -> Any:
@@ -185,6 +196,11 @@ class Generated:
         self.of = generators().load_generator(model) if isinstance(model, str) else model
         self.device, self.sharing = device, sharing or Sharing()
         self._phases: dict[tuple[int, int, int], Phases] = {}
+
+    @property
+    def decoding(self) -> int:
+        """Of the devices that share a call, those that make its pixels."""
+        return 1 if self.of.call.decodes_alone else self.sharing.devices
 
     def prompt(self, **given: Any) -> Prompt:
         """What is asked, with the pipeline's own defaults for what is not; SizeError where guidance takes no second

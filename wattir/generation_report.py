@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from wattir.device import Device
-from wattir.generation import FACTORS, PHASES, PhaseCost, call_cost, phase_cost, stack_on
+from wattir.generation import FACTORS, PHASES, PhaseCost, stack_on
 from wattir.generation_engine import Stack
 from wattir.generation_model import Generated, Prompt, Sharing
 from wattir.interval import LEVEL
@@ -105,14 +105,11 @@ def usual_stack(placed: Generated) -> str:
 
 def report(placed: Generated, stack: Stack, prompt: Prompt) -> GenerationReport:
     """`generate` for a generator that is already in place."""
-    demands, device, devices = placed.demands(prompt), placed.device, placed.sharing.devices
-    alone = 1 if placed.of.call.decodes_alone else devices
-    costs = (
-        phase_cost(stack, device, demands.text, devices),
-        phase_cost(stack, device, demands.step, devices).times(prompt.steps),
-        phase_cost(stack, device, demands.decode, alone, devices - alone),
-        call_cost(stack, prompt.pixels, devices),
-    )
+    device = placed.device
+    costs = placed.demands(prompt).costs(
+        stack, device, steps=prompt.steps, pixels=prompt.pixels, devices=placed.sharing.devices,
+        decoding=placed.decoding,
+    )  # fmt: skip
     warnings = []
     if stack.borrowed_from:
         warnings.append(f"{device.id}: the stack's coefficients are those of {stack.borrowed_from}")

@@ -22,7 +22,7 @@ from .tables import read_table
 class GenerationRows:
     """Measured calls of one machine.
 
-    `demands`: of each phase, as arrays of a value a row. `devices` share a call; `alone`: whether one of them decodes.
+    `demands`: of each phase, as arrays of a value a row. `devices` share a call, `decoding` of them make the pixels.
     `pixels` of all outputs of a call, `outputs` of which there are. `time_s` of the call, `energy_j` of one output on
     all devices. `group`: models of one architecture, left out as a whole.
     """
@@ -30,7 +30,7 @@ class GenerationRows:
     demands: Demands
     steps: Array
     devices: Array
-    alone: Array
+    decoding: Array
     pixels: Array
     outputs: Array
     model: Array
@@ -109,7 +109,7 @@ def _rows(table: Any, found: list[Any], dropped: Mapping[str, int]) -> Generatio
         demands=demands, steps=column["steps"], pixels=column["pixels"],
         outputs=np.array([prompt.batch for _, prompt, _ in found], float),
         devices=np.array([one.sharing.devices for one, _, _ in found], float),
-        alone=np.array([one.of.call.decodes_alone for one, _, _ in found]),
+        decoding=np.array([one.decoding for one, _, _ in found], float),
         model=table["model"].to_numpy().astype(str), group=np.array([one.of.family for one, _, _ in found]),
         time_s=table["time_s"].to_numpy().astype(float),
         energy_j=table["energy_j"].to_numpy().astype(float), dropped=dropped,

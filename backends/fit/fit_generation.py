@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from wattir.device import Device
-from wattir.generation import call_cost, phase_cost
 from wattir.generation_engine import PARTS, Stack
 
 from .datasets_generation import GenerationRows
@@ -77,12 +76,8 @@ def stack_at(space: Unknowns, name: str, logs: Array) -> Stack:
 
 def predict(device: Device, stack: Stack, rows: GenerationRows) -> tuple[Array, Array]:
     """Seconds of a call and joules of an output of every row."""
-    decoding = np.where(rows.alone, 1.0, rows.devices)
-    costs = (
-        phase_cost(stack, device, rows.demands.text, rows.devices),
-        phase_cost(stack, device, rows.demands.step, rows.devices).times(rows.steps),
-        phase_cost(stack, device, rows.demands.decode, decoding, rows.devices - decoding),
-        call_cost(stack, rows.pixels, rows.devices),
+    costs = rows.demands.costs(
+        stack, device, steps=rows.steps, pixels=rows.pixels, devices=rows.devices, decoding=rows.decoding
     )
     return np.asarray(sum(cost.time_s for cost in costs)), np.asarray(sum(cost.joules for cost in costs) / rows.outputs)
 
