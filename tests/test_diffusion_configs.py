@@ -236,12 +236,20 @@ def test_a_folder_is_as_good_as_the_name(tmp_path: Path) -> None:
     assert graphs[0].params == graphs[1].params and found.call == known.call
 
 
+def test_a_folder_may_lack_an_encoder(tmp_path: Path) -> None:
+    """As diffusers saves Stable Diffusion 3 without its T5."""
+    name = "stabilityai/stable-diffusion-3-medium-diffusers"
+    found = diffusion.load_generator(folder(tmp_path, name, text_encoder_3=[None, None]))
+    assert [part.slot for part in found.encoders] == ["text_encoder", "text_encoder_2"]
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "said"),
     [
         ({"_class_name": "FluxPipelin"}, UnsupportedError, "did you mean FluxPipeline"),
         ({"transformer": ["diffusers", "MyTransformer"]}, UnsupportedError, "class 'MyTransformer'"),
         ({"transformer": None}, ModelFileError, "no denoiser"),
+        ({"transformer": [None, None]}, ModelFileError, "no denoiser"),
         ({"vae": 7}, ModelFileError, "vae = '7'; expected a list"),
     ],
 )

@@ -101,20 +101,19 @@ def _part(slot: str, keys: Keys, kind: str = "") -> Part:
 
 
 def _from_folder(path: str) -> Generator:
-    """The pipeline that ``model_index.json`` names, with the configuration of each component in its own folder."""
+    """The pipeline that ``model_index.json`` names, with the configuration of each component in its own folder: a
+    pipeline saved without one has ``[null, null]`` for it."""
     index = read_json(os.path.join(path, INDEX))
     pipeline = index.text("_class_name")
     call = call_of(pipeline, index.where)
     wanted = (*call.tokens, *PRIOR_SLOTS, *DENOISER_SLOTS, *AUTOENCODER_SLOTS)
-    parts = tuple(
-        _component(path, slot, index.words(slot)) for slot in wanted if slot in index and index.words(slot)[1:]
-    )
+    named = {slot: index.words(slot)[1:] for slot in wanted}
+    parts = tuple(_component(path, slot, str(kind[0])) for slot, kind in named.items() if any(kind))
     for slots, what in ((DENOISER_SLOTS, "denoiser"), (AUTOENCODER_SLOTS, "autoencoder")):
         if not any(part.slot in slots for part in parts):
             raise ModelFileError(f"{index.where}: no {what}; expected one of the keys {', '.join(slots)}")
     return Generator(os.path.basename(os.path.normpath(path)), path, call, parts)
 
 
-def _component(path: str, slot: str, named: list[Any]) -> Part:
-    keys = read_json(os.path.join(path, slot, "config.json"))
-    return _part(slot, keys, str(named[1]))
+def _component(path: str, slot: str, kind: str) -> Part:
+    return _part(slot, read_json(os.path.join(path, slot, "config.json")), kind)
