@@ -22,8 +22,8 @@ MEMORY_SHARE = 0.95
 HEAD_SIZES = (32, 64, 96, 128, 192, 256)
 """Head sizes that FlashAttention 2 has kernels for; others are padded to the next (flash-attn csrc/flash_attn)."""
 MOST_STEPS, MOST_BATCH, MOST_PIXELS, MOST_FRAMES, MOST_DEVICES = 10_000, 4096, 16384, 4096, 64
-K, GROUPS, LAUNCHES, ACTIVATION_BYTES, LINK_BYTES = (
-    CELLS.index(name) for name in ("k", "groups", "launches", "activation_bytes", "link_bytes")
+MACS, K, GROUPS, LAUNCHES, ACTIVATION_BYTES, LINK_BYTES = (
+    CELLS.index(name) for name in ("macs_causal", "k", "groups", "launches", "activation_bytes", "link_bytes")
 )
 
 
@@ -153,7 +153,7 @@ class Kernels:
         found.energy_j[part] += max(joules - by_second, 0.0) * times
         found.launches += cells[LAUNCHES] * times
         if part == "attention":
-            pairs = cells[0] / cells[K] * times
+            pairs = cells[MACS] / cells[K] * times
             found.attention_exps += pairs
             found.attention_flop += 4.0 * pairs * padded_head(cells[K] / 2.0)
 

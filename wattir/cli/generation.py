@@ -65,9 +65,9 @@ def _near(model: str) -> str:
 
     from wattir.generation_model import generators
 
-    bare = {name.rpartition("/")[2].lower(): name for name in generators().names()}
-    found = get_close_matches(model.rpartition("/")[2].lower(), bare, 1)
-    return bare[found[0]] if found else "black-forest-labs/FLUX.1-dev"
+    known = generators().short_names()
+    found = get_close_matches(generators().short(model), known, 1)
+    return known[found[0]] if found else "black-forest-labs/FLUX.1-dev"
 
 
 def generation_reports(arguments: Namespace) -> tuple[GenerationReport, ...]:

@@ -29,7 +29,7 @@ from wattir.frontends.configs.keys import Keys, read_json
 from wattir.ir import Graph
 
 __all__ = ["Call", "Generator", "Part", "Picture", "decoder_graph", "denoiser_graph", "encoder_graph", "find",
-           "is_folder", "load_generator", "lower", "names", "prior_graph"]  # fmt: skip
+           "is_folder", "load_generator", "lower", "names", "prior_graph", "short", "short_names"]  # fmt: skip
 
 INDEX = "model_index.json"
 CLASSES = (*DENOISERS, *AUTOENCODERS, *ENCODERS, *LANGUAGE_MODELS)
@@ -42,10 +42,19 @@ def names() -> tuple[str, ...]:
 
 def find(name: str) -> str | None:
     """The published generator that a name means, whatever its case and publisher."""
-    known = names()
-    bare = {each.rpartition("/")[2].lower(): each for each in reversed(known)}
-    bare |= {alias.rpartition("/")[2].lower(): each for alias, each in table("models.toml").get("aliases", {}).items()}
-    return name if name in known else bare.get(name.rpartition("/")[2].lower())
+    bare = short_names()
+    bare |= {short(alias): each for alias, each in table("models.toml").get("aliases", {}).items()}
+    return name if name in names() else bare.get(short(name))
+
+
+def short(name: str) -> str:
+    """A name without its publisher, in lower case."""
+    return name.rpartition("/")[2].lower()
+
+
+def short_names() -> dict[str, str]:
+    """The published generators by their short names."""
+    return {short(name): name for name in reversed(names())}
 
 
 def is_folder(path: str) -> bool:
@@ -60,8 +69,7 @@ def load_generator(source: str) -> Generator:
         return _from_folder(source)
     found = find(source)
     if found is None:
-        bare = {name.rpartition("/")[2].lower(): name for name in names()}
-        near = suggestion(source.rpartition("/")[2].lower(), bare) or "; see `wattir models`"
+        near = suggestion(short(source), short_names()) or "; see `wattir models`"
         raise InputError(f"{source!r}: no published generator of this name; expected one of {len(names())}{near}")
     return _from_table(found)
 

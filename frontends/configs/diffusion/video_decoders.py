@@ -218,7 +218,7 @@ CHUNK = 8
 def temporal(w: Canvas, k: Keys, at: Latent) -> str:
     """AutoencoderKLTemporalDecoder: each block mixes within a frame, then over the frames of a chunk."""
     chunk = min(at.frames, CHUNK)
-    with w.again("chunks", max(ceil(at.frames / chunk), 1), known=False):
+    with w.again("chunks", ceil(at.frames / chunk), known=False):
         z = w.given("latent", at.batch * chunk, k.whole("latent_channels", default=4), at.height, at.width)
         return _temporal_frames(w, k, z, at, chunk)
 
