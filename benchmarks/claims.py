@@ -8,11 +8,9 @@ asked (model, task, machine, parallelism, batch, tokens of an answer); power and
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain script in the checkout
 
+from benchmarks.measured_sets import parsed, parser_of, printed
 from wattir.backends.fit.fit_serving import fit, predict
 from wattir.backends.fit.plan_serving import V3, conditions_of
 from wattir.backends.fit.tables import read_table
@@ -189,33 +188,25 @@ from published ones."""
 # ---- the command ----------------------------------------------------------------------------------------------------
 
 
-def show(found: dict[str, dict[str, str]], sources: Sequence[str]) -> None:
+def show(found: Mapping[str, Mapping[str, Numbers]]) -> None:
     """A line a claim; joules of a token where nothing else is said."""
-    sheet = Sheet(make_console(190), "Claims", "claim", "published", *sources)
+    sheet = Sheet(make_console(190), "Claims", "claim", "published", *found)
     for claim in CLAIMS:
-        sheet.row(claim.name, claim.published, *(found[source][claim.name] for source in sources))
+        said = (claim.said.format(*numbers[claim.name]) for numbers in found.values())
+        sheet.row(claim.name, claim.published, *said)
     sheet.show()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Works out and prints; 2 where the set is not there."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.claims", description=__doc__)
-    default = os.environ.get("WATTIR_DATA", "../shared/data")
-    parser.add_argument("--data", default=default, help="folder of the measured sets (default: %(default)s)")
+    parser = parser_of("claims", __doc__)
     parser.add_argument("--left-out", action="store_true", help="also with each architecture left out of the fit")
-    parser.add_argument("--json", action="store_true", help="print one object instead of a table")
-    options = parser.parse_args(arguments)
-    if not os.path.isdir(os.path.join(options.data, "mlenergy_v3_llm")):
-        print(f"--data {options.data}: no folder mlenergy_v3_llm in it; expected the measured sets", file=sys.stderr)
+    options = parsed(parser, arguments, "mlenergy_v3_llm")
+    if options is None:
         return 2
     every = tables(options.data, options.left_out)
-    if options.json:
-        numbers = {source: {c.name: c.ask(table) for c in CLAIMS} for source, table in every.items()}
-        print(json.dumps(numbers, indent=1))
-        return 0
-    said = {source: {c.name: c.said.format(*c.ask(table)) for c in CLAIMS} for source, table in every.items()}
-    show(said, list(every))
-    return 0
+    found = {source: {claim.name: claim.ask(table) for claim in CLAIMS} for source, table in every.items()}
+    return printed(found, options.json, lambda: show(found))
 
 
 if __name__ == "__main__":
