@@ -82,6 +82,11 @@ def errors_of(predicted: Array, measured: Array) -> dict[str, float]:
     }  # fmt: skip
 
 
+def median_ape(errors: Array) -> float:
+    """Median absolute percentage error of log errors, as a share; what is not a number does not count."""
+    return float(np.nanmedian(np.abs(np.expm1(errors))))
+
+
 def plain(report: Mapping[str, Any]) -> dict[str, Any]:
     """The report with numbers rounded to four digits, and None for what is not a number."""
     return {name: plain(value) if isinstance(value, Mapping) else _rounded(value) for name, value in report.items()}

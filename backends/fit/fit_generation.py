@@ -16,6 +16,7 @@ from wattir.device import Device
 from wattir.generation_engine import PARTS, Stack
 
 from .datasets_generation import GenerationRows
+from .evaluate import median_ape
 from .fit_serving import robust, weights
 from .rows import Array
 
@@ -119,5 +120,5 @@ def fit(device: Device, name: str, rows: GenerationRows, say: Callable[[str], No
         out = rows.take(held)
         time_s, energy_j = predict(device, without, out)
         errors[:, held] = np.log(time_s / out.time_s), np.log(energy_j / out.energy_j)
-        say(f"  without {group}: {100 * np.median(np.abs(np.expm1(errors[1, held]))):.1f} % of its joules")
+        say(f"  without {group}: {100 * median_ape(errors[1, held]):.1f} % of its joules")
     return Fitted(stack_at(space, name, logs), *errors)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from wattir.device import Device, load_device
 from wattir.lending import scaled
 
 from .datasets_mlperf import MATHS, Runs
+from .evaluate import median_ape
 from .model import predict as predict_boards
 from .priors import priors_of
 from .rows import Array
@@ -167,8 +167,3 @@ def left_out(
         say(f"  without {group}: {100 * median_ape(errors[1, held]):.1f} % of its joules, "
             f"{100 * median_ape(errors[0, held]):.1f} % of its seconds")  # fmt: skip
     return errors
-
-
-def median_ape(errors: Any) -> float:
-    """Of log errors."""
-    return float(np.median(np.abs(np.expm1(errors))))

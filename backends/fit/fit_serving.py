@@ -18,6 +18,7 @@ from wattir.serving import mixed_cost, step_cost
 from wattir.serving_engine import PARTS, Engine
 
 from .datasets_serving import PROMPTS, ServingRows
+from .evaluate import median_ape
 from .rows import Array
 
 ROBUST = 0.1
@@ -165,7 +166,7 @@ def fit(device: Device, name: str, rows: ServingRows, say: Callable[[str], None]
         out = rows.take(held)
         time_s, energy_j = predict(device, without.engine, out, without.conditions)
         errors[:, held] = np.log(time_s / out.time_s), np.log(energy_j / out.energy_j)
-        say(f"  without {group}: {100 * np.median(np.abs(np.expm1(errors[1, held]))):.1f} % of its joules")
+        say(f"  without {group}: {100 * median_ape(errors[1, held]):.1f} % of its joules")
     return Fitted(solution(space, name, logs), *errors)
 
 

@@ -22,7 +22,7 @@ from wattir.serving_model import Deployment, Served
 from wattir.serving_steps import Demand
 
 from .datasets_serving import cells_of, demand_of
-from .evaluate import covered, errors_of, plain
+from .evaluate import covered, errors_of, median_ape, plain
 from .fit_serving import robust, with_interval
 from .intervals import BORROWED_ENERGY, half_width
 from .rows import Array
@@ -161,18 +161,14 @@ def fit_phases(hardware: str, text: str, path: str, data: str, say: Callable[[st
 
 
 def _said(errors: Array) -> str:
-    return ", ".join(f"{phase} {100 * _ape(each):.1f} %" for phase, each in zip(PHASES, errors, strict=True))
-
-
-def _ape(errors: Array) -> float:
-    return float(np.nanmedian(np.abs(np.expm1(errors))))
+    return ", ".join(f"{phase} {100 * median_ape(each):.1f} %" for phase, each in zip(PHASES, errors, strict=True))
 
 
 def _record(hardware: str, rows: PhaseRows, errors: Array, device: str) -> Mapping[str, Any]:
     return {
         "data_set": f"{FOLDER} ({hardware})", "rows": len(rows.model), "grouped_by": "model",
         "groups": len(set(rows.model.tolist())),
-        **{f"{phase}_time_median_ape": round(_ape(each), 4) for phase, each in zip(PHASES, errors, strict=True)},
+        **{f"{phase}_time_median_ape": round(median_ape(each), 4) for phase, each in zip(PHASES, errors, strict=True)},
         "dropped": [f"{count} {why}" for why, count in rows.dropped.items() if count],
         "date": date.today().isoformat(), "command": f"wattir fit --serving --device {device}",
         "note": f"Time only: joules and watts are those of vllm. Interval: that of seconds plus {BORROWED_ENERGY}.",

@@ -14,7 +14,7 @@ from wattir.device import Device, device_from_text
 from wattir.generation import stack_on
 
 from .datasets_generation import GenerationRows, mlenergy
-from .evaluate import covered, errors_of, plain
+from .evaluate import covered, errors_of, median_ape, plain
 from .fit_generation import Fitted, fit, predict
 from .intervals import half_width
 from .rows import Array
@@ -65,21 +65,19 @@ def _fitted(plan: GenerationPlan, text: str, path: str, data: str, say: Callable
         return None
     found = fit(device, plan.stack, rows, say)
     width = half_width(found.energy, rows.group) or 0.0
-    say(f"  {plan.stack}: {100 * _ape(found.energy):.1f} % of joules, {100 * _ape(found.time):.1f} % of seconds")
+    joules, seconds = median_ape(found.energy), median_ape(found.time)
+    say(f"  {plan.stack}: {100 * joules:.1f} % of joules, {100 * seconds:.1f} % of seconds")
     return with_stack(text, replace(found.stack, interval=rounded(width), fits=(_record(plan, rows, found),)))
 
 
 def _record(plan: GenerationPlan, rows: GenerationRows, found: Fitted) -> Mapping[str, Any]:
     return {
         "data_set": f"{plan.folder} ({plan.hardware})", "rows": len(rows), "rows_used": len(rows),
-        "grouped_by": "architecture", "groups": len(set(rows.group.tolist())), "time_median_ape": _ape(found.time),
-        "energy_median_ape": _ape(found.energy), "dropped": [f"{count} {why}" for why, count in rows.dropped.items()],
+        "grouped_by": "architecture", "groups": len(set(rows.group.tolist())),
+        "time_median_ape": round(median_ape(found.time), 4), "energy_median_ape": round(median_ape(found.energy), 4),
+        "dropped": [f"{count} {why}" for why, count in rows.dropped.items()],
         "date": date.today().isoformat(), "command": f"wattir fit --generation --device {plan.device}",
     }  # fmt: skip
-
-
-def _ape(errors: Array) -> float:
-    return round(float(np.nanmedian(np.abs(np.expm1(errors)))), 4)
 
 
 def judge(device: Device, name: str, rows: GenerationRows) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -15,8 +15,8 @@ from wattir.errors import DeviceError
 from wattir.runtime import load_runtime, suits, under
 
 from .datasets_mlperf import MATHS, Runs, mlperf_table, runs_of
-from .evaluate import covered, errors_of, plain
-from .fit_mlperf import FAMILIES, NODES, TILES, Plant, left_out, median_ape, predict, priors_of_runtime, solve
+from .evaluate import covered, errors_of, median_ape, plain
+from .fit_mlperf import FAMILIES, NODES, TILES, Plant, left_out, predict, priors_of_runtime, solve
 from .intervals import half_width
 from .plan import fixed
 from .priors import limits_of

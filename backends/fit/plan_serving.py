@@ -17,7 +17,7 @@ from wattir.serving_engine import Engine
 
 from . import datasets_serving as sets
 from .datasets_serving import ServingRows
-from .evaluate import covered, errors_of, plain
+from .evaluate import covered, errors_of, median_ape, plain
 from .fit_serving import Conditions, Fitted, fit, predict, with_interval
 from .intervals import half_width
 from .phases import fit_phases
@@ -83,7 +83,8 @@ def _record(plan: ServingPlan, rows: ServingRows, found: Fitted) -> Mapping[str,
     return {
         "data_set": f"{plan.folder} ({plan.hardware})", "rows": len(rows), "rows_used": int(good.sum()),
         "grouped_by": "architecture, with all its siblings", "groups": len(set(rows.group.tolist())),
-        "time_median_ape": _ape(found.time[good]), "energy_median_ape": _ape(found.energy[good]),
+        "time_median_ape": round(median_ape(found.time[good]), 4),
+        "energy_median_ape": round(median_ape(found.energy[good]), 4),
         "tasks": tasks, "prompt_tokens": [conditions.prompts[task] for task in tasks],
         "stall_s": [conditions.stalls.get(task, 0.0) for task in tasks],
         "dropped": [f"{count} {why}" for why, count in dropped.items() if count], "date": date.today().isoformat(),
@@ -93,10 +94,6 @@ def _record(plan: ServingPlan, rows: ServingRows, found: Fitted) -> Mapping[str,
 
 NOTE = ("Prompt lengths are not in the set: one a task, fitted. stall_s: of a step where single-device servers share a "
         "host, fitted likewise; of no use to others.")  # fmt: skip
-
-
-def _ape(errors: Array) -> float:
-    return round(float(np.nanmedian(np.abs(np.expm1(errors)))), 4)
 
 
 def conditions_of(engine: Engine) -> Conditions:
