@@ -39,6 +39,9 @@ from wattir.errors import SizeError, SpaceError, WattirError, suggestion
 from wattir.ir import Graph
 from wattir.spaces import MOST_VALUES, Block, Choice, Space, supernet
 
+MOST_COUNT = 65535
+"""Of what a layer takes as a plain count, such as operands."""
+
 
 def load_space(path: str) -> Space:
     """The space of a file; SpaceError names the file, the key and what was expected."""
@@ -129,20 +132,25 @@ class _Reader:
         missing = [name for name, p in known.items() if p.default is p.empty and name not in given]
         if missing:
             raise SpaceError(f"{self.where}: {at}{kind} lacks {', '.join(missing)}; expected a value for each")
-        taken = {
-            key: value if known[key].annotation in ("str", "bool", "bool | None") else self._size(value, f"{at}{key}")
-            for key, value in given.items()
-        }
+        taken = {key: self._argument(value, str(known[key].annotation), f"{at}{key}") for key, value in given.items()}
         try:
             graph: Graph = function(**taken)
-        except (WattirError, TypeError, ValueError, KeyError) as error:
+        except (WattirError, TypeError, ValueError, KeyError, ZeroDivisionError) as error:
             raise SpaceError(f"{self.where}: {at}{kind}: {error}") from None
         return graph
 
-    def _size(self, value: Any, at: str) -> Any:
-        """A number, a formula in the names, or a list of them."""
-        if isinstance(value, list):
+    def _argument(self, value: Any, kind: str, at: str) -> Any:
+        """What a layer's function takes, by its annotation."""
+        if kind in ("str", "bool", "bool | None"):
+            return value
+        if isinstance(value, list) and ("Shape" in kind or "tuple" in kind):
             return tuple(self._size(each, at) for each in value)
+        if kind == "int" and isinstance(value, int) and value > MOST_COUNT:
+            raise self._wrong(at, value, f"at most {MOST_COUNT}")
+        return self._size(value, at)
+
+    def _size(self, value: Any, at: str) -> Any:
+        """A number or a formula in the names."""
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             return value
         if not isinstance(value, str):
