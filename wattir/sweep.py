@@ -29,6 +29,7 @@ from wattir.graph_text import graph_text
 from wattir.priced import PricedSpace
 from wattir.spaces import MOST_INDEXED, Space
 from wattir.tables import Array
+from wattir.writing import replacing
 
 RETRIES = 5
 """How often a chunk is tried again on a cluster."""
@@ -303,8 +304,7 @@ class _Parts:
         return os.path.join(self.folder, f"part-{number:08d}.parquet")
 
     def _whole(self, path: str, write: Callable[[str], None]) -> None:
-        partial = f"{path}.{os.getpid()}.part"
-        write(partial)
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            write(partial)
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 
 from wattir.errors import InputError
 
@@ -24,10 +25,16 @@ def _write(path: str, text: str) -> None:
         with open(path, "w", encoding="utf-8", newline="") as file:
             file.write(text)
         return
+    with replacing(path) as partial, open(partial, "x", encoding="utf-8", newline="", errors="surrogateescape") as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """The name of a file to write, which becomes `path` when the block ends; nothing is left of it if that fails."""
     partial = f"{path}.{os.getpid()}.part"
     try:
-        with open(partial, "x", encoding="utf-8", newline="", errors="surrogateescape") as file:
-            file.write(text)
+        yield partial
         os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
