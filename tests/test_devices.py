@@ -130,6 +130,7 @@ def edited(old: str, new: str) -> str:
     ("text", "said"),
     [
         ("id = ", "not TOML"),
+        ("a = " + 9999 * "[", "not TOML"),
         (edited('kind = "gpu"', 'kind = "gpus"'), "kind = 'gpus'; expected one of gpu, cpu, npu, board"),
         (edited('scope = "board"', 'scope = "chip"'), "scope = 'chip'; expected one of board"),
         (edited('id = "made_up"', 'id = ""'), "id = ''; expected a text"),

@@ -127,6 +127,7 @@ def test_rows_that_were_measured_are_a_list(folder):
         ("a.toml", "", "found nothing; expected [[layer]] tables alone"),
         ("a.toml", "layer = [1]", "expected [[layer]] tables alone"),
         ("a.toml", "[[layer", "not TOML"),
+        ("a.toml", "a = " + 9999 * "[", "not TOML"),
         ("a.toml", '[[layer]]\nm = 3', "layer 1: no `layer`; expected one of matmul, conv"),
         ("a.toml", '[[layer]]\nlayer = "matmull"', "layer 'matmull'; expected one of matmul"),
         ("a.toml", '[[layer]]\nlayer = "matmul"\nm = 3', "matmul needs n, k"),

@@ -197,7 +197,7 @@ def _aliases(path: str) -> list[str]:
         head = "".join(line for line, _ in zip(file, range(12), strict=False) if line.startswith(("aliases", "name")))
     try:
         found = tomllib.loads(head)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise DeviceError(f"{path}: `name` and `aliases` must be single lines at the top ({error})") from None
     return [*found.get("aliases", ()), found.get("name", "")]
 
@@ -243,7 +243,7 @@ def device_from_text(text: str, where: str) -> Device:
     """A Device from the text of a file; `where` names it in errors."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise DeviceError(f"{where}: not TOML ({error}); expected a device file") from None
     check_device(table, where)
     if "coefficients" in table:

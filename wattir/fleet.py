@@ -184,7 +184,7 @@ def load_fleet(path: str = PUBLISHED) -> Fleet:
     try:
         with open(path, "rb") as file:
             table = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FleetError(f"{path}: cannot be read ({error}); expected a fleet file in TOML") from None
     return _Reader(path).fleet(table)
 

@@ -50,7 +50,7 @@ def _toml(path: str) -> Iterable[Arguments]:
     try:
         with open(path, "rb") as file:
             found = tomllib.load(file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not TOML ({error}); expected [[layer]] tables") from None
     entries = found.get("layer")
     if set(found) != {"layer"} or not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
