@@ -14,7 +14,7 @@ pytest.importorskip("scipy")
 
 from benchmarks import accuracy  # noqa: E402
 from wattir.backends.fit.datasets_generation import mlenergy  # noqa: E402
-from wattir.backends.fit.fit_generation import predict, solve, stack_at, unknowns  # noqa: E402
+from wattir.backends.fit.fit_generation import law, predict, stack_at  # noqa: E402
 from wattir.backends.fit.write import with_stack  # noqa: E402
 from wattir.device import device_folder, device_from_text, load_device  # noqa: E402
 from wattir.generation import stack_on  # noqa: E402
@@ -55,13 +55,14 @@ def test_a_row_is_what_the_command_would_answer(tmp_path):
 
 def test_the_fit_finds_what_the_rows_were_made_with(tmp_path):
     rows = mlenergy(str(put(tmp_path, table(SIZES, [1, 4, 16]))), "H100", H100)
-    space = unknowns(H100)
+    own = law(H100, "found")
+    space = own.space
     logs = space.start.copy()
     logs[space.names.index("host_op_s")] += np.log(2.0)
     logs[space.names.index("attention_flop_per_s")] += np.log(0.7)
     truth = predict(H100, stack_at(space, "truth", logs), rows)
     rows = replace(rows, time_s=truth[0], energy_j=truth[1])
-    found = stack_at(space, "found", solve(H100, space, rows))
+    found = stack_at(space, "found", own.solve(rows))
     again = predict(H100, found, rows)
     assert found.host_op_s == pytest.approx(np.exp(logs[space.names.index("host_op_s")]), rel=0.2)
     assert np.abs(np.log(again[1] / truth[1])).max() < 0.05

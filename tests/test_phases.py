@@ -51,11 +51,12 @@ def table(hardware: str = "h100-80gb"):
 
 def test_what_was_put_in_comes_out():
     rows = phases.phase_rows(table(), H100)
-    logs = np.log([value for value, _ in phases.PRIORS.values()])
-    logs[0] += 0.2
-    truth = phases.engine_from(H100, logs)
+    own = phases.law(H100)
+    logs = own.space.start.copy()
+    logs[own.space.names.index("time dense")] += 0.2
+    truth = phases.engine_from(H100, own.space.values(logs))
     rows = replace(rows, time_s=phases.predict(H100, truth, rows))
-    found = phases.engine_from(H100, phases.solve(H100, rows))
+    found = phases.engine_from(H100, own.space.values(own.solve(rows)))
     assert phases.predict(H100, found, rows) == pytest.approx(rows.time_s, rel=0.02)
     assert found.time["dense"] == pytest.approx(truth.time["dense"], rel=0.05)
 

@@ -14,7 +14,7 @@ pytest.importorskip("scipy")
 
 from benchmarks import accuracy  # noqa: E402
 from wattir.backends.fit.datasets_serving import PROMPTS, architecture, demand_of, mlenergy_v2, mlenergy_v3  # noqa: E402
-from wattir.backends.fit.fit_serving import Conditions, predict, solution, solve, unknowns  # noqa: E402
+from wattir.backends.fit.fit_serving import Conditions, law, predict, solution  # noqa: E402
 from wattir.backends.fit.write import with_engine, with_fit  # noqa: E402
 from wattir.device import device_folder, load_device  # noqa: E402
 from wattir.serving import engine_on  # noqa: E402
@@ -59,7 +59,8 @@ def test_a_row_is_what_the_command_would_answer(rows):
 
 
 def test_the_fit_finds_what_the_rows_were_made_with(rows):
-    space = unknowns(H100, ("lm-arena-chat",))
+    own = law(H100, "vllm", ("lm-arena-chat",))
+    space = own.space
     logs = space.start.copy()
     logs[space.names.index("prompt lm-arena-chat")] = np.log(700.0)
     logs[space.names.index("host_text_s")] += np.log(3.0)
@@ -67,7 +68,7 @@ def test_the_fit_finds_what_the_rows_were_made_with(rows):
     made = predict(H100, truth.engine, rows, truth.conditions)
     object.__setattr__(rows, "time_s", made[0])
     object.__setattr__(rows, "energy_j", made[1])
-    found = solution(space, "vllm", solve(space, "vllm", rows))
+    found = solution(space, "vllm", own.solve(rows))
     assert found.conditions.prompts["lm-arena-chat"] == pytest.approx(700.0, rel=0.3)
     again = predict(H100, found.engine, rows, found.conditions)
     assert np.abs(np.log(again[1] / made[1])).max() < 0.08

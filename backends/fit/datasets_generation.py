@@ -42,6 +42,11 @@ class GenerationRows:
     def __len__(self) -> int:
         return len(self.time_s)
 
+    @property
+    def measured(self) -> Array:
+        """Seconds and joules [2, rows]."""
+        return np.stack([self.time_s, self.energy_j])
+
     def take(self, wanted: Array) -> GenerationRows:
         """The rows where a mask is true."""
         arrays: dict[str, Any] = {

@@ -18,11 +18,11 @@ from wattir.device import Device, load_device
 from wattir.lending import scaled
 
 from .datasets_mlperf import MATHS, Runs
-from .evaluate import median_ape
 from .model import predict as predict_boards
 from .priors import priors_of
 from .rows import Array
 from .solve import Prior, with_values
+from .whole_runs import Say, left_out
 
 FAMILIES = ("matmul", "matmul.int8", "conv", "conv3x3", "stem", "depthwise", "attention", "recurrent", "norm",
             "pointwise")  # fmt: skip
@@ -152,18 +152,15 @@ def solve(
     return held | dict(zip(free, np.exp(found.x).tolist(), strict=True))
 
 
-def left_out(
-    reference: Device, runs: Runs, priors: Mapping[str, Prior], start: Mapping[str, float], groups: Array,
-    say: Callable[[str], None],
+def errors_without(
+    reference: Device, runs: Runs, priors: Mapping[str, Prior], start: Mapping[str, float], groups: Array, say: Say
 ) -> Array:  # fmt: skip
     """Log errors of seconds and of joules [2, runs], every group of runs predicted by a fit without it."""
-    errors = np.full((2, runs.rows.samples), np.nan)
-    for group in sorted(set(groups.tolist())):
-        held = groups == group
+
+    def without(held: Array) -> Array:
         values = solve(reference, runs.take(~held), priors, start, most=8)
         out = runs.take(held)
         found = predict(plant_of(reference, values), out)
-        errors[:, held] = np.log(found.time_s / out.rows.time_s), np.log(found.energy_j / out.rows.energy_j)
-        say(f"  without {group}: {100 * median_ape(errors[1, held]):.1f} % of its joules, "
-            f"{100 * median_ape(errors[0, held]):.1f} % of its seconds")  # fmt: skip
-    return errors
+        return np.log([found.time_s / out.rows.time_s, found.energy_j / out.rows.energy_j])
+
+    return left_out(groups, without, say)

@@ -7,10 +7,9 @@ engine, for only some A100 rows have watts.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,11 +21,10 @@ from wattir.serving_model import Deployment, Served
 from wattir.serving_steps import Demand
 
 from .datasets_serving import cells_of, demand_of
-from .evaluate import covered, errors_of, median_ape, plain
-from .fit_serving import robust, with_interval
 from .intervals import BORROWED_ENERGY, half_width
 from .rows import Array
 from .tables import read_table
+from .whole_runs import FromSet, Law, Priors, Say, named, record, report_of, unknowns
 from .write import rounded, with_engine
 
 FOLDER, ENGINE = "splitwise_phase_times", "vllm_2023"
@@ -37,7 +35,7 @@ NOT_MEASURED = "-pcap"
 PHASES = ("prefill", "decode")
 SAME = ["model", "tensor_parallel", "prompt_tokens", "batch_size", "output_tokens"]
 
-PRIORS: Mapping[str, tuple[float, float]] = {
+PRIORS: Priors = {
     "time dense": (1.3, 0.3), "time attention": (1.0, 0.5), "time prefill": (1.0, 0.5), "time other": (1.0, 0.5),
     "layer_s": (5e-5, 0.7), "link_s": (8e-6, 0.5), "ring_s": (8e-6, 0.7), "host_step_s": (5e-3, 0.7),
     "host_text_s": (3e-5, 0.7), "bulk_link": (1.5, 0.5), "link_of_memory": (0.05, 0.7),
@@ -63,6 +61,16 @@ class PhaseRows:
         shape = Shape(*(getattr(self.shape, name)[wanted] for name in Shape.__slots__))
         return replace(self, demand=self.demand[:, wanted], shape=shape, texts=self.texts[wanted],
                        time_s=self.time_s[:, wanted], model=self.model[wanted])  # fmt: skip
+
+    @property
+    def group(self) -> Array:
+        """Left out as a whole: the model."""
+        return self.model
+
+    @property
+    def measured(self) -> Array:
+        """Seconds of both phases [2, rows]."""
+        return self.time_s
 
 
 def phase_rows(table: Any, device: Device) -> PhaseRows:
@@ -113,9 +121,8 @@ def predict(device: Device, engine: Engine, rows: PhaseRows) -> Array:
     return np.array([cost.time_s for cost in costs])
 
 
-def engine_from(device: Device, logs: Array) -> Engine:
+def engine_from(device: Device, values: Mapping[str, float]) -> Engine:
     """The engine of these coefficients; joules and watts are those of the machine's other engine."""
-    values = dict(zip(PRIORS, np.exp(logs).tolist(), strict=True))
     time = dict.fromkeys(PARTS, 1.0) | {name[5:]: value for name, value in values.items() if name.startswith("time ")}
     numbers: dict[str, Any] = {name: value for name, value in values.items() if name.endswith("_s")}
     return replace(
@@ -125,54 +132,33 @@ def engine_from(device: Device, logs: Array) -> Engine:
     )  # fmt: skip
 
 
-def solve(device: Device, rows: PhaseRows, start: Array | None = None) -> Array:
-    """The logarithms of the coefficients that fit rows."""
-    from scipy.optimize import least_squares
-
-    centre, spread = np.log([value for value, _ in PRIORS.values()]), np.array([each for _, each in PRIORS.values()])
-    believed = np.isfinite(rows.time_s)
-
-    def residuals(logs: Array) -> Array:
-        errors = np.log(predict(device, engine_from(device, logs), rows) / rows.time_s)[believed]
-        return np.concatenate([robust(errors), (logs - centre) / spread])
-
-    return np.asarray(least_squares(residuals, centre if start is None else start, max_nfev=60).x)
+def law(device: Device) -> Law[PhaseRows]:
+    """How rows follow from what is fitted."""
+    space = unknowns(PRIORS)
+    return Law(space, lambda logs, rows: predict(device, engine_from(device, space.values(logs)), rows))
 
 
-def fit_phases(hardware: str, text: str, path: str, data: str, say: Callable[[str], None]) -> str | None:
-    """The text of a device's file with its engine fitted; None where the data are not there."""
-    folder = os.path.join(data, FOLDER)
-    if not os.path.isdir(folder):
-        say(f"  skipped {FOLDER}: {folder} is not there")
-        return None
+def _fitted(hardware: str, text: str, path: str, folder: str, say: Say) -> str:
     device = device_from_text(text, path)
     table = read_table(folder, "data")
-    rows = phase_rows(table[table.hardware.eq(hardware)], device)
-    logs = solve(device, rows)
-    errors = np.full(rows.time_s.shape, np.nan)
-    for model in sorted(set(rows.model.tolist())):
-        held = rows.model == model
-        without = engine_from(device, solve(device, rows.take(~held), logs))
-        errors[:, held] = np.log(predict(device, without, rows.take(held)) / rows.time_s[:, held])
-        say(f"  without {model}: {_said(errors[:, held])}")
-    width = half_width(errors.ravel(), np.tile(rows.model, 2)) or 0.0
-    record = _record(hardware, rows, errors, os.path.basename(path).removesuffix(".toml"))
-    return with_engine(text, with_interval(engine_from(device, logs), rounded(width + BORROWED_ENERGY), record))
+    rows, own = phase_rows(table[table.hardware.eq(hardware)], device), law(device)
+    logs, errors = own.crossed(rows, np.ones(len(rows.model), bool), say, [f"{phase} seconds" for phase in PHASES])
+    width = rounded((half_width(errors.ravel(), np.tile(rows.model, 2)) or 0.0) + BORROWED_ENERGY)
+    fits = (_record(hardware, rows, errors),)
+    return with_engine(text, replace(engine_from(device, own.space.values(logs)), interval=width, fits=fits))
 
 
-def _said(errors: Array) -> str:
-    return ", ".join(f"{phase} {100 * median_ape(each):.1f} %" for phase, each in zip(PHASES, errors, strict=True))
+def _record(hardware: str, rows: PhaseRows, errors: Array) -> Mapping[str, Any]:
+    return record(
+        f"{FOLDER} ({hardware})", rows.group, "model",
+        {f"{phase}_time": each for phase, each in zip(PHASES, errors, strict=True)},
+        f"--serving --device {HARDWARE[hardware]}", dropped=named(rows.dropped),
+        note=f"Time only: joules and watts are those of vllm. Interval: that of seconds plus {BORROWED_ENERGY}.",
+    )  # fmt: skip
 
 
-def _record(hardware: str, rows: PhaseRows, errors: Array, device: str) -> Mapping[str, Any]:
-    return {
-        "data_set": f"{FOLDER} ({hardware})", "rows": len(rows.model), "grouped_by": "model",
-        "groups": len(set(rows.model.tolist())),
-        **{f"{phase}_time_median_ape": round(median_ape(each), 4) for phase, each in zip(PHASES, errors, strict=True)},
-        "dropped": [f"{count} {why}" for why, count in rows.dropped.items() if count],
-        "date": date.today().isoformat(), "command": f"wattir fit --serving --device {device}",
-        "note": f"Time only: joules and watts are those of vllm. Interval: that of seconds plus {BORROWED_ENERGY}.",
-    }  # fmt: skip
+FITS = {device: FromSet(FOLDER, partial(_fitted, hardware)) for hardware, device in HARDWARE.items()}
+"""By device: the fit of its engine."""
 
 
 def judge_phases(device_id: str, table: Any) -> Iterator[tuple[str, dict[str, Any]] | Mapping[str, int]]:
@@ -180,9 +166,8 @@ def judge_phases(device_id: str, table: Any) -> Iterator[tuple[str, dict[str, An
     device = load_device(device_id)
     engine, rows = engine_on(device, ENGINE), phase_rows(table, device)
     yield rows.dropped
+    width = engine.interval - BORROWED_ENERGY
     for phase, found, time_s in zip(PHASES, predict(device, engine, rows), rows.time_s, strict=True):
         seen = np.isfinite(time_s)
         if seen.any():
-            width = np.full(int(seen.sum()), engine.interval - BORROWED_ENERGY)
-            time = errors_of(found[seen], time_s[seen]) | covered(found[seen], time_s[seen], width)
-            yield phase, plain({"rows": int(seen.sum()), "groups": len(set(rows.model.tolist())), "time": time})
+            yield phase, report_of(rows.model[seen], width, time=(found[seen], time_s[seen]))

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from wattir.device import Device, device_from_text
 from wattir.generation import stack_on
 
 from .datasets_generation import GenerationRows, mlenergy
-from .evaluate import covered, errors_of, median_ape, plain
+from .evaluate import median_ape
 from .fit_generation import Fitted, fit, predict
 from .intervals import half_width
-from .rows import Array
+from .whole_runs import FromSet, Say, named, record, report_of
 from .write import rounded, with_stack
 
 
@@ -34,29 +31,8 @@ class GenerationPlan:
 FEWEST_MODELS = 4
 """Below it nothing is left when one is left out."""
 
-GENERATION: dict[str, tuple[GenerationPlan, ...]] = {
-    "h100_sxm": (
-        GenerationPlan("h100_sxm", "xdit", "mlenergy_v3_diffusion", "H100"),
-        GenerationPlan("h100_sxm", "diffusers", "mlenergy_v2_diffusion", "NVIDIA H100 80GB HBM3"),
-    ),
-    "b200_sxm": (GenerationPlan("b200_sxm", "xdit", "mlenergy_v3_diffusion", "B200"),),
-}
-"""By device."""
 
-
-def run_generation(device: str, text: str, path: str, data: str, say: Callable[[str], None]) -> str | None:
-    """The text of a device's file with its stacks fitted; None where none of the data are there."""
-    before = text
-    for plan in GENERATION[device]:
-        text = _fitted(plan, text, path, data, say) or text
-    return None if text is before else text
-
-
-def _fitted(plan: GenerationPlan, text: str, path: str, data: str, say: Callable[[str], None]) -> str | None:
-    folder = os.path.join(data, plan.folder)
-    if not os.path.isdir(folder):
-        say(f"  skipped {plan.folder}: {folder} is not there")
-        return None
+def _fitted(plan: GenerationPlan, text: str, path: str, folder: str, say: Say) -> str | None:
     device = device_from_text(text, path)
     rows = mlenergy(folder, plan.hardware, device)
     say(f"  {plan.folder}: {len(rows)} rows" + "".join(f"; {n} of {why}" for why, n in rows.dropped.items()))
@@ -64,20 +40,29 @@ def _fitted(plan: GenerationPlan, text: str, path: str, data: str, say: Callable
         say(f"  {plan.stack} stays as it is: fewer than {FEWEST_MODELS} known architectures")
         return None
     found = fit(device, plan.stack, rows, say)
-    width = half_width(found.energy, rows.group) or 0.0
+    width = rounded(half_width(found.energy, rows.group) or 0.0)
     joules, seconds = median_ape(found.energy), median_ape(found.time)
     say(f"  {plan.stack}: {100 * joules:.1f} % of joules, {100 * seconds:.1f} % of seconds")
-    return with_stack(text, replace(found.stack, interval=rounded(width), fits=(_record(plan, rows, found),)))
+    return with_stack(text, replace(found.stack, interval=width, fits=(_record(plan, rows, found),)))
 
 
 def _record(plan: GenerationPlan, rows: GenerationRows, found: Fitted) -> Mapping[str, Any]:
-    return {
-        "data_set": f"{plan.folder} ({plan.hardware})", "rows": len(rows), "rows_used": len(rows),
-        "grouped_by": "architecture", "groups": len(set(rows.group.tolist())),
-        "time_median_ape": round(median_ape(found.time), 4), "energy_median_ape": round(median_ape(found.energy), 4),
-        "dropped": [f"{count} {why}" for why, count in rows.dropped.items()],
-        "date": date.today().isoformat(), "command": f"wattir fit --generation --device {plan.device}",
-    }  # fmt: skip
+    return record(
+        f"{plan.folder} ({plan.hardware})", rows.group, "architecture", {"time": found.time, "energy": found.energy},
+        f"--generation --device {plan.device}", rows_used=len(rows), dropped=named(rows.dropped),
+    )  # fmt: skip
+
+
+def _in(folder: str, device: str, stack: str, hardware: str) -> FromSet:
+    return FromSet(folder, partial(_fitted, GenerationPlan(device, stack, folder, hardware)))
+
+
+GENERATION: dict[str, tuple[FromSet, ...]] = {
+    "h100_sxm": (_in("mlenergy_v3_diffusion", "h100_sxm", "xdit", "H100"),
+                 _in("mlenergy_v2_diffusion", "h100_sxm", "diffusers", "NVIDIA H100 80GB HBM3")),
+    "b200_sxm": (_in("mlenergy_v3_diffusion", "b200_sxm", "xdit", "B200"),),
+}  # fmt: skip
+"""By device: each fits one stack."""
 
 
 def judge(device: Device, name: str, rows: GenerationRows) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -87,12 +72,5 @@ def judge(device: Device, name: str, rows: GenerationRows) -> Iterator[tuple[str
     time_s, energy_j = predict(device, stack, rows)
     for what in (*sorted(set(rows.model.tolist())), "all"):
         pick = (rows.model == what) | (what == "all")
-        yield what, _report(rows.take(pick), time_s[pick], energy_j[pick], stack.interval)
-
-
-def _report(rows: GenerationRows, time_s: Array, energy_j: Array, width: float) -> dict[str, Any]:
-    widths = np.full(len(rows), width)
-    report: dict[str, Any] = {"rows": len(rows), "groups": len(set(rows.group.tolist()))}
-    for what, predicted, measured in (("time", time_s, rows.time_s), ("energy", energy_j, rows.energy_j)):
-        report[what] = errors_of(predicted, measured) | covered(predicted, measured, widths)
-    return plain(report)
+        joules, seconds = (energy_j[pick], rows.energy_j[pick]), (time_s[pick], rows.time_s[pick])
+        yield what, report_of(rows.group[pick], stack.interval, time=seconds, energy=joules)

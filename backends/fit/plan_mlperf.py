@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from datetime import date
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,13 @@ from wattir.errors import DeviceError
 from wattir.runtime import load_runtime, suits, under
 
 from .datasets_mlperf import MATHS, Runs, mlperf_table, runs_of
-from .evaluate import covered, errors_of, median_ape, plain
-from .fit_mlperf import FAMILIES, NODES, TILES, Plant, left_out, predict, priors_of_runtime, solve
+from .fit_mlperf import FAMILIES, NODES, TILES, Plant, errors_without, predict, priors_of_runtime, solve
 from .intervals import half_width
 from .plan import fixed
 from .priors import limits_of
 from .rows import Array
 from .solve import Prior, with_values
+from .whole_runs import FromSet, Say, record, report_of
 from .write import rounded, with_fit
 
 FOLDER = "mlperf_power"
@@ -34,8 +33,6 @@ CHIPS = {"a100_pcie": "a100_pcie_40gb", "a100_sxm_40gb": "a100_sxm"}
 """Boards left out together, being hardly different."""
 TENSORRT, CLOUD_AI = "tensorrt", "cloud_ai_100_pcie"
 CARDS = dict.fromkeys(("QUALCOMM Cloud AI 100 PCIe HHHL", "QUALCOMM Cloud AI 100 PCIe/HHHL Pro"), CLOUD_AI)
-POOLS = (TENSORRT, CLOUD_AI)
-"""Files fitted to nodes of several boards: that of a runtime, to all GPUs, and that of a card."""
 
 
 def board_of(accelerator: str, pool: str = TENSORRT) -> str | None:
@@ -67,28 +64,25 @@ def why_not(rest: Any) -> Any:
     return np.where(open_ones, "open division: a board, framework or network without a device file or a builder", found)
 
 
-def run_pool(pool: str, text: str, path: str, data: str, say: Callable[[str], None]) -> str | None:
-    """The text of a pool's file with its coefficients fitted; None where the data are not there. What nodes draw is
-    fitted with the runtime's, said and recorded: it belongs into `wattir/chain.toml`."""
-    folder = os.path.join(data, FOLDER)
-    if not os.path.isdir(folder):
-        say(f"  skipped {FOLDER}: {folder} is not there")
-        return None
+def _fitted(pool: str, text: str, path: str, folder: str, say: Say) -> str:
+    """What nodes draw is fitted with the runtime's, said and recorded: it belongs into `wattir/chain.toml`."""
     runs, _ = pooled(mlperf_table(folder), pool)
     reference = limits_of(text, path)
     priors = priors_of_runtime(reference) | (as_known() if pool == CLOUD_AI else {})
     values = solve(reference, runs, priors)
     say(f"  {runs.rows.samples} rows; nodes: { {name: rounded(values[name]) for name in NODES} }")
-    errors = {"": left_out(reference, runs, priors, values, runs.rows.group, say)}
+    errors = {"": errors_without(reference, runs, priors, values, runs.rows.group, say)}
     chips = np.array([CHIPS.get(name, name) for name in runs.device])
     if len(set(chips.tolist())) > 1:
-        errors["gpu_left_out_"] = left_out(reference, runs, priors, values, chips, say)
+        errors["gpu_left_out_"] = errors_without(reference, runs, priors, values, chips, say)
     width = half_width(errors[""][1], runs.rows.group) or 0.0
     fitted = with_values(reference, {name: value for name, value in values.items() if name not in NODES}, TILES)
     interval = {"layer": 2.0 * width, "network": width, "source": RULE}
     return with_fit(text, fitted, interval, [_record(pool, runs, errors, values)])
 
 
+POOLS = {pool: (FromSet(FOLDER, partial(_fitted, pool)),) for pool in (TENSORRT, CLOUD_AI)}
+"""Files fitted to nodes of several boards: that of a runtime, to all GPUs, and that of a card."""
 RULE = ("90 % quantile of |log E - log E_hat| of nodes, every system left out whole and counting the same; layer: "
         "twice that")  # fmt: skip
 
@@ -106,17 +100,17 @@ def recorded(runtime: str) -> dict[str, float]:
 
 
 def _record(pool: str, runs: Runs, errors: Mapping[str, Array], values: Mapping[str, float]) -> dict[str, Any]:
-    return {
-        "data_set": f"{FOLDER}: closed division, v1.0 to v2.0", "rows": runs.rows.samples, "grouped_by": "system",
-        "groups": len(set(runs.rows.group.tolist())), "families": list(FAMILIES),
-        "machines": sorted(set(runs.device.tolist())),
-        **{f"{what}{part}_median_ape": round(median_ape(found[at][mask]), 4) for what, found in errors.items()
-           for part, at, mask in (("time", 0, slice(None)), ("energy", 1, slice(None)),
-                                  ("data_centre_energy", 1, runs.central))},
-        "nodes": [f"{name} = {rounded(values[name]):g}" for name in NODES],
-        "date": date.today().isoformat(), "command": f"wattir fit --device {pool}",
-        "note": "Seconds and joules of whole nodes; those of a board follow by wattir/chain.toml's parts of nodes.",
+    kinds = {
+        f"{what}{part}": found[at][mask] for what, found in errors.items()
+        for part, at, mask in (("time", 0, slice(None)), ("energy", 1, slice(None)),
+                               ("data_centre_energy", 1, runs.central))
     }  # fmt: skip
+    return record(
+        f"{FOLDER}: closed division, v1.0 to v2.0", runs.rows.group, "system", kinds, f"--device {pool}",
+        families=list(FAMILIES), machines=sorted(set(runs.device.tolist())),
+        nodes=[f"{name} = {rounded(values[name]):g}" for name in NODES],
+        note="Seconds and joules of whole nodes; those of a board follow by wattir/chain.toml's parts of nodes.",
+    )  # fmt: skip
 
 
 def shipped() -> Plant:
@@ -140,10 +134,5 @@ def judge_runs(runs: Runs) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _report(runs: Runs, time_s: Array, energy_j: Array, device: str) -> dict[str, Any]:
-    rows = runs.rows
-    width = np.full(rows.samples, _as_shipped(device).interval_network)
-    return plain({
-        "rows": rows.samples, "groups": len(set(rows.group.tolist())),
-        "time": errors_of(time_s, rows.time_s) | covered(time_s, rows.time_s, width),
-        "energy": errors_of(energy_j, rows.energy_j) | covered(energy_j, rows.energy_j, width),
-    })  # fmt: skip
+    rows, width = runs.rows, _as_shipped(device).interval_network
+    return report_of(rows.group, width, time=(time_s, rows.time_s), energy=(energy_j, rows.energy_j))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from wattir.device import Device, device_folder, device_from_text, read_device_file
@@ -13,12 +13,11 @@ from wattir.writing import write_whole
 
 from .own_plan import head_like, own_plan, with_relative
 from .plan import run
-from .plan_generation import GENERATION, run_generation
-from .plan_mlperf import POOLS, run_pool
-from .plan_serving import SERVING, run_serving
+from .plan_generation import GENERATION
+from .plan_mlperf import POOLS
+from .plan_serving import SERVING
 from .plans import PLANS
-
-Say = Callable[[str], None]
+from .whole_runs import Fit, Say, in_turn
 
 
 def fit_device(device: str, data: str, out: str | None, say: Say, *, what: str = "kernels") -> bool:
@@ -28,27 +27,23 @@ def fit_device(device: str, data: str, out: str | None, say: Say, *, what: str =
 
     False where none of its data are there: the file stays as it is.
     """
-    plans, fit = FITS[what]
+    plans = FITS[what]
     if device not in plans:
         raise DeviceError(
             f"--device {device}: no plan to fit it; expected one of {', '.join(plans)}{suggestion(device, plans)}"
         )
     path = runtime_path(device) if device in OWN_KERNELS else os.path.join(device_folder(), f"{device}.toml")
-    return _fit_file(path, partial(fit, device), data, out, say)
+    return _fit_file(path, partial(in_turn, plans[device]), data, out, say)
 
 
-def _run_kernels(device: str, text: str, path: str, data: str, say: Say) -> str | None:
-    return run_pool(device, text, path, data, say) if device in POOLS else run(PLANS[device], text, path, data, say)
-
-
-FITS: dict[str, tuple[Mapping[str, object], Callable[[str, str, str, str, Say], str | None]]] = {
-    "kernels": ({**PLANS, **dict.fromkeys(POOLS)}, _run_kernels), "serving": (SERVING, run_serving),
-    "generation": (GENERATION, run_generation),
+FITS: dict[str, Mapping[str, Sequence[Fit]]] = {
+    "kernels": {**{device: (partial(run, plan),) for device, plan in PLANS.items()}, **POOLS},
+    "serving": SERVING, "generation": GENERATION,
 }  # fmt: skip
-"""What can be fitted: the plans by device, and what runs one on the text of a device's file."""
+"""What can be fitted, by device."""
 
 
-def _fit_file(path: str, fit: Callable[..., str | None], data: str, out: str | None, say: Say) -> bool:
+def _fit_file(path: str, fit: Fit, data: str, out: str | None, say: Say) -> bool:
     name = os.path.basename(path)
     say(name.removesuffix(".toml"))
     found = fit(read_device_file(path), path, data, say)

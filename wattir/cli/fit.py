@@ -57,7 +57,7 @@ def run(arguments: Namespace) -> int:
     if arguments.rows is None:
         if arguments.like is not None:
             raise InputError(f"--like {arguments.like}: only with --rows; the known machines have their own files")
-        for device in arguments.device or fits.FITS[arguments.what][0]:
+        for device in arguments.device or fits.FITS[arguments.what]:
             fits.fit_device(device, arguments.data, arguments.out, _say, what=arguments.what)
         return 0
     if len(arguments.device) != 1:
