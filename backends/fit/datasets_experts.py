@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .library import made_rows, stacked
+from .routing import routed
 from .rows import Array, Rows, joined
 
 WEIGHTS = {
@@ -15,47 +16,43 @@ WEIGHTS = {
 }  # fmt: skip
 """Math, and bytes of a weight with its scales."""
 UNGATED = ("moe_torch_flow_nongated",)
+WHOLE = "fused_moe|tritonexperts|marlin"
+"""Libraries whose results have a place for every choice of every token: activation and sum walk over all of them, also
+where only a few are of this device's experts (vLLM and SGLang, ``fused_moe``). Others gather their own rows first."""
 
 
 def moe(table: Any, dtype: str) -> Rows:
-    """The two products of the experts that tokens reach on one device, grouped by the layer's sizes and its shards.
+    """The two products of the experts that tokens reach on one device, and what moves rows to, between and from them
+    (permutation, activation, sum), grouped by the layer's sizes and its shards.
 
-    Measured with routing, activation and permutation, which a network has as ops of their own: a family apart from
-    products. Tokens times top k rows are spread over the devices of `moe_ep_size`; `moe_tp_size` devices share an
-    expert's width.
+    A network has the latter as ops of their own: hence a family apart from products. `moe_tp_size` devices share an
+    expert's width; of the `moe_ep_size` that experts are spread over, this is the one measured (`routed`).
     """
     math, width = WEIGHTS[dtype]
     hidden, tokens = table.hidden_size.to_numpy(float), table.num_tokens.to_numpy(float)
     inner = table.inter_size.to_numpy(float) / table.moe_tp_size.to_numpy(float)
     gates = np.where(table.kernel_source.isin(UNGATED), 1.0, 2.0)
-    rows = tokens * table.topk.to_numpy(float) / table.moe_ep_size.to_numpy(float)
-    experts = np.maximum(_reached(table), 1.0)
+    rows, experts = np.maximum(_routed(table), 1.0)
+    whole = table.kernel_source.astype(str).str.contains(WHOLE).to_numpy()
+    placed = np.where(whole, tokens * table.topk.to_numpy(float), rows)
+    products = (
+        (gates * inner, hidden, rows * hidden + placed * gates * inner),
+        (hidden, inner, rows * inner + placed * hidden),
+    )
+    kernels: list[dict[str, Any]] = [
+        {"macs_causal": rows * n * k, "m": np.maximum(rows / experts, 1.0), "n": n, "k": k, "groups": experts,
+         "weight_bytes": experts * n * k * width, "activation_bytes": 2.0 * moved}
+        for n, k, moved in products
+    ]  # fmt: skip
+    moved = placed * ((gates + 1.0) * inner + hidden) + tokens * hidden
+    kernels.append({"ops": placed * (4.0 * inner + hidden), "activation_bytes": 2.0 * moved})
     group = joined(table, "hidden_size", "inter_size", "num_experts", "topk", "moe_tp_size", "moe_ep_size")
-    parts = []
-    for n, k, read, written in (
-        (gates * inner, hidden, tokens * hidden, rows * inner), (hidden, inner, rows * inner, tokens * hidden),
-    ):  # fmt: skip
-        cells = {
-            "macs_causal": rows * n * k, "m": np.maximum(rows / experts, 1.0), "n": n, "k": k, "groups": experts,
-            "weight_bytes": experts * n * k * width, "activation_bytes": 2.0 * (read + written), "launches": 1.0,
-        }  # fmt: skip
-        parts.append(made_rows("experts", math, cells, table, group))
-    return stacked(parts)
+    return stacked([made_rows("experts", math, {**cells, "launches": 1.0}, table, group) for cells in kernels])
 
 
-def _reached(table: Any) -> Array:
-    """Experts of one device that a row reaches, expected: E (1 - (1 - k/E)^tokens) where all are as likely; balanced
-    rows go round; under a power law expert i of E is drawn in proportion to i^-a."""
-    found = np.zeros(len(table))
-    keys = ["num_experts", "topk", "moe_ep_size", "distribution", "num_tokens"]
-    for key, places in table.reset_index(drop=True).groupby(keys, observed=True).indices.items():
-        found[places] = _expected(*key)
-    return found
-
-
-def _expected(count: float, chosen: float, devices: float, distribution: str, tokens: float) -> float:
-    if distribution.startswith("power_law"):
-        share = np.arange(1.0, count + 1.0) ** -float(distribution.rpartition("_")[2])
-        chance = np.minimum(chosen * share / share.sum(), 1.0)
-        return float((1.0 - (1.0 - chance) ** tokens).sum() / devices)
-    return float(min(count, tokens * chosen) / devices)
+def _routed(table: Any) -> Array:
+    """`routed` of every row [2, rows]."""
+    keys = ("num_experts", "topk", "moe_ep_size", "distribution", "num_tokens")
+    columns = (table[name].tolist() for name in keys)
+    return np.array([routed(int(e), int(k), int(ep), spread, int(t)) for e, k, ep, spread, t in
+                     zip(*columns, strict=True)]).reshape(-1, 2).T  # fmt: skip
