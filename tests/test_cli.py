@@ -292,7 +292,7 @@ WRONG = [
     (("estimate", "resnet50", *HW, "--set", "batch=-1"), "expected a whole number"),
     (("estimate", "resnet50", *HW, "--set", "8"), "expected DIM=VALUE"),
     (("estimate", "resnet50", *HW, "--set", f"batch={2**62}"), "expected a whole number from 0"),
-    (("estimate", "resnet50", *HW, "--batch-size", "0"), "at least one sample"),
+    (("estimate", "resnet50", *HW, "--batch-size", "0"), "found 0; expected at least 1"),
     (("estimate", "resnet50", *HW, "--batch-size", "2", "--set", "batch=3"), "is given as 3 and as 2"),
     (("estimate", "resnet50", *HW, "--input", "x=1x3"), "inputs were given; expected none"),
     (("estimate", SQUEEZENET, *HW, "--input", "dato_0=1x3x9x9"), "did you mean data_0?"),
@@ -365,6 +365,19 @@ def test_what_nobody_expected(
     assert main(["estimate", "resnet50", *HW]) == code
     found = capfd.readouterr().err
     assert found.startswith(said) and found.count("\n") == (1 if said else 0)
+
+
+@pytest.mark.parametrize(
+    "command", [("estimate", "resnet50", *HW), ("estimate", "resnet50", *HW, "--json"), ("devices",)]
+)
+def test_reader_that_leaves_gives_the_shells_code_for_it(command: tuple[str, ...]) -> None:
+    """rich's own answer to a closed pipe is 1, which here says that a check has failed."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "wattir", *command], stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_debug_shows_the_traceback(run: Run) -> None:

@@ -49,7 +49,7 @@ def add_machine(parser: ArgumentParser, several: bool) -> None:
 def add_sizes(parser: ArgumentParser) -> None:
     """Values for the model's free sizes."""
     parser.add_argument(
-        "--batch-size", metavar="N", type=sample_count, help="samples at once, whatever the model calls that size"
+        "--batch-size", metavar="N", type=count, help="samples at once, whatever the model calls that size"
     )
     parser.add_argument(
         "--set", metavar="DIM=VALUE", type=named_size, action="append", default=[],
@@ -120,12 +120,12 @@ def megahertz(text: str) -> float:
     return found
 
 
-def sample_count(text: str) -> int:
+def count(text: str) -> int:
     """A whole number of at least 1."""
-    count = whole_number(text)
-    if count == 0:
-        raise ArgumentTypeError("found 0; expected at least one sample")
-    return count
+    found = whole_number(text)
+    if found == 0:
+        raise ArgumentTypeError("found 0; expected at least 1")
+    return found
 
 
 def named_size(text: str) -> NamedSize:

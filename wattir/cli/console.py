@@ -21,10 +21,17 @@ WIDE = 110
 Cell = TypeVar("Cell")
 
 
+class _Console(Console):
+    """A console that leaves a pipe closed by its reader to `wattir.cli.main`; rich itself would exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # rich calls this while it handles the BrokenPipeError
+
+
 def make_console(pipe_columns: int = PIPE_COLUMNS) -> Console:
     """A console on stdout; names with brackets or colons in them are no markup."""
     width = max(NARROWEST, get_terminal_size().columns) if sys.stdout.isatty() else pipe_columns
-    return Console(width=width, markup=False, emoji=False, highlight=False)
+    return _Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 class Sheet:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING, Any
 
-from wattir.cli.arguments import sample_count, whole_number
+from wattir.cli.arguments import count, whole_number
 
 if TYPE_CHECKING:
     from wattir.fleet import Fleet
@@ -35,13 +35,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--utilisation", metavar="P5,P95", type=pair, help="share of the node's power that is drawn")
     parser.add_argument("--queries", metavar="N", type=positive, help="queries a day, such as 1e9")
     parser.add_argument("--long-share", metavar="SHARE", type=share, help="share of the queries that are long")
-    parser.add_argument("--draws", metavar="N", type=sample_count, default=100_000, help="draws (default 100000)")
+    parser.add_argument("--draws", metavar="N", type=count, default=100_000, help="draws (default 100000)")
     parser.add_argument("--seed", metavar="N", type=whole_number, default=0, help="seed of the draws (default 0)")
     parser.add_argument(
         "--bottom-up", action="store_true", help="beside it throughput and node power as predicted, prefill with them"
     )
     parser.add_argument(
-        "--concurrency", metavar="N", type=sample_count, default=256,
+        "--concurrency", metavar="N", type=count, default=256,
         help="with --bottom-up: requests at a time on a node (default 256)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object in SI units")

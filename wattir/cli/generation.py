@@ -6,7 +6,7 @@ import re
 from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
 from typing import TYPE_CHECKING, Any
 
-from wattir.cli.arguments import sample_count
+from wattir.cli.arguments import count
 from wattir.cli.serving import NOT_SERVING, ONLY_SERVING, option, share
 from wattir.errors import InputError
 
@@ -23,14 +23,14 @@ NOT_GENERATION = (*(name for name in NOT_SERVING if name != "batch_size"), "isl"
 def add_generation(parser: ArgumentParser) -> None:
     """What one call of a generator of images or video asks."""
     add = parser.add_argument
-    add("--steps", metavar="N", type=sample_count, help="denoising steps of an image or a video (default: the model's)")
+    add("--steps", metavar="N", type=count, help="denoising steps of an image or a video (default: the model's)")
     add("--resolution", metavar="W[xH]", type=resolution, help="pixels, such as 1024 or 832x480 (default: the model's)")
-    add("--frames", metavar="N", type=sample_count, help="frames of a video (default: the model's)")
+    add("--frames", metavar="N", type=count, help="frames of a video (default: the model's)")
     add("--seconds", metavar="X", type=share(3600.0), help="of a video at the model's frame rate, instead of --frames")
     add("--guidance", action=BooleanOptionalAction, default=None,
         help="classifier-free guidance: the denoiser runs twice a step (default: as the model)")  # fmt: skip
-    add("--ulysses", metavar="N", type=sample_count, help="devices that share an image's tokens by exchanging heads")
-    add("--ring", metavar="N", type=sample_count, help="such devices, or groups of them, that pass keys around a ring")
+    add("--ulysses", metavar="N", type=count, help="devices that share an image's tokens by exchanging heads")
+    add("--ring", metavar="N", type=count, help="such devices, or groups of them, that pass keys around a ring")
 
 
 def resolution(text: str) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from wattir.cli.arguments import add_sizes, sample_count, whole_number
+from wattir.cli.arguments import add_sizes, count, whole_number
 from wattir.errors import InputError
 
 HELP = "measure layers or a model on this machine"
@@ -53,9 +53,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--settle", metavar="S", type=_seconds, default=0.25, help="running seconds before the window (default: 0.25)"
     )
-    parser.add_argument("--repeats", metavar="N", type=sample_count, default=1, help="rows of each layer (default: 1)")
+    parser.add_argument("--repeats", metavar="N", type=count, default=1, help="rows of each layer (default: 1)")
     parser.add_argument(
-        "--count", metavar="N", type=sample_count, default=200, help="layers of the built-in list (default: 200)"
+        "--count", metavar="N", type=count, default=200, help="layers of the built-in list (default: 200)"
     )
     parser.add_argument("--seed", metavar="N", type=whole_number, default=20, help="which shapes that list draws")
     add_sizes(parser)

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wattir.cli.arguments import machines, sample_count, whole_number
+from wattir.cli.arguments import count, machines, whole_number
 from wattir.cli.progress import progress
 from wattir.cli.serving import add_load, add_request, load_of, request_of, share
 from wattir.errors import CheckFailed, InputError
@@ -32,7 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_load(parser)
     add("--ttft", metavar="S", type=share(1e6), help="seconds to the first token, at most")
     add("--tpot", metavar="S", type=share(1e6), help="seconds between tokens, at most")
-    add("--max-devices", metavar="N", type=sample_count, default=8, help="devices in all, at most (default 8)")
+    add("--max-devices", metavar="N", type=count, default=8, help="devices in all, at most (default 8)")
     add(
         "--weights",
         metavar="DTYPE[,DTYPE...]",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING, Any
 
-from wattir.cli.arguments import sample_count, whole_number
+from wattir.cli.arguments import count, whole_number
 from wattir.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ NOT_SERVING = ("batch_size", "set", "input", "bounds", "strict", "csv", "runtime
 def add_request(parser: ArgumentParser) -> None:
     """What one request asks."""
     add = parser.add_argument
-    add("--isl", metavar="N", type=sample_count, help="tokens of a prompt; asks for serving a language model")
-    add("--osl", metavar="N", type=sample_count, help="tokens of an answer, on average")
+    add("--isl", metavar="N", type=count, help="tokens of a prompt; asks for serving a language model")
+    add("--osl", metavar="N", type=count, help="tokens of an answer, on average")
     add("--osl-spread", metavar="X", type=share(10.0), help="standard deviation of --osl over it (default: 0)")
     add("--images", metavar="N", type=whole_number, help="images that come with the text, each as tokens more")
-    add("--image-size", metavar="N", type=sample_count, help="pixels of an image's side (default: 1024)")
+    add("--image-size", metavar="N", type=count, help="pixels of an image's side (default: 1024)")
     add("--prefix", metavar="N", type=whole_number, help="tokens of the prompt that are in the cache already")
     add("--draft", metavar="N", type=whole_number, help="speculative decoding: tokens guessed ahead in each step")
     add("--acceptance", metavar="X", type=share(1.0), help="chance that a guess is accepted, if all before it were")
@@ -37,17 +37,17 @@ def add_request(parser: ArgumentParser) -> None:
 def add_load(parser: ArgumentParser) -> None:
     """How much is asked at a time."""
     add = parser.add_argument
-    add("--concurrency", metavar="N", type=sample_count, help="requests under way at a time (default: 1)")
+    add("--concurrency", metavar="N", type=count, help="requests under way at a time (default: 1)")
     add("--rate", metavar="X", type=share(1e9), help="requests per second that arrive; the batch follows from it")
 
 
 def add_deployment(parser: ArgumentParser) -> None:
     """How a model lies on devices."""
     add = parser.add_argument
-    add("--tp-size", metavar="N", type=sample_count, help="devices that share every layer (tensor parallel)")
-    add("--ep-size", metavar="N", type=sample_count, help="devices that share the experts (expert parallel)")
-    add("--pp-size", metavar="N", type=sample_count, help="stages that follow each other (pipeline parallel)")
-    add("--dp-size", metavar="N", type=sample_count, help="replicas of all that (data parallel)")
+    add("--tp-size", metavar="N", type=count, help="devices that share every layer (tensor parallel)")
+    add("--ep-size", metavar="N", type=count, help="devices that share the experts (expert parallel)")
+    add("--pp-size", metavar="N", type=count, help="stages that follow each other (pipeline parallel)")
+    add("--dp-size", metavar="N", type=count, help="replicas of all that (data parallel)")
     add_held(parser)
 
 

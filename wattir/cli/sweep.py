@@ -10,7 +10,7 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING
 
-from wattir.cli.arguments import add_machine, sample_count, whole_number
+from wattir.cli.arguments import add_machine, count, whole_number
 from wattir.cli.progress import counting, progress
 from wattir.errors import InputError, SpaceError
 
@@ -36,13 +36,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="values of a size: width=32,64,96 or seq=128..4096:128; several may follow",
     )  # fmt: skip
     parser.add_argument("--out", metavar="FILE.parquet", required=True, help="the file to write")
-    parser.add_argument("--sample", metavar="N", type=sample_count, help="this many candidates, drawn independently")
+    parser.add_argument("--sample", metavar="N", type=count, help="this many candidates, drawn independently")
     parser.add_argument("--seed", metavar="N", type=whole_number, default=0, help="seed of the sample (default 0)")
-    parser.add_argument("--keep", metavar="N", type=sample_count, help="only the N of least joules on each machine")
+    parser.add_argument("--keep", metavar="N", type=count, help="only the N of least joules on each machine")
     parser.add_argument("--no-sizes", action="store_true", help="no columns of sizes beside the index")
-    parser.add_argument(
-        "--chunk", metavar="N", type=sample_count, default=500_000, help="candidates at once (default 500000)"
-    )
+    parser.add_argument("--chunk", metavar="N", type=count, default=500_000, help="candidates at once (default 500000)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="a Dask cluster to work on, such as tcp://10.0.0.1:8786")
 
 
