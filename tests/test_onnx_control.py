@@ -68,6 +68,26 @@ def test_of_equal_branches_the_one_with_more_axes_is_kept() -> None:
     assert shapes_of(model, {"x": ("N", 7, 4)})["y"] == "N, 7, 4"
 
 
+def test_of_equal_branches_the_one_that_the_rest_fits_is_kept() -> None:
+    """Silero's voice detection squeezes its frames, of which 512 samples give one, and takes up the axis again."""
+    model = model_of("""
+        f (float[N, 4, s] x, float[8, 4, 1] w) => (float[N, 8, 1] y) <int64[1] at = {2}, int64 one = {1}>
+        {
+            shape = Shape (x)
+            n = Gather <axis = 0> (shape, at)
+            c = Equal (n, one)
+            flat = If (c) <
+                then_branch = g () => (float[a, b] t) { t = Squeeze (x, at) },
+                else_branch = g () => (float[a, b, c] e) { e = Identity (x) }
+            >
+            again = Unsqueeze (flat, at)
+            y = Conv (again, w)
+        }""")
+    graph = lower(model)
+    assert graph.warnings[0].endswith("the then branch is costed, of two that cost the same, as the rest fits")
+    assert shapes_of(model)["y"] == "N, 8, 1"  # a rank of 4 would not fit the weight's 3
+
+
 def test_a_branch_that_does_not_fit_the_sizes_is_left_out() -> None:
     model = model_of("""
         f (float[1, 6] x, bool c) => (float[a, b] y) <int64[2] good = {2, 3}, int64[2] bad = {4, 4}>

@@ -15,7 +15,7 @@ import onnx
 
 from wattir.dim_text import parse
 from wattir.dims import Dim, Size, bounds
-from wattir.errors import ModelFileError, SizeError, suggestion
+from wattir.errors import ModelFileError, SizeError, UnsupportedError, suggestion
 from wattir.frontends.onnx.dtypes import dtype_of
 from wattir.frontends.onnx.folding import fold, follow_offset
 from wattir.frontends.onnx.frame import Frame, domain_of, opsets_of
@@ -39,10 +39,30 @@ def lower_model(
     name: str | None = None,
     trip_counts: Mapping[str, Size | str] | None = None,
 ) -> tuple[Graph, dict[str, Value | None]]:
-    """The graph, and what each name of the file's main graph became."""
+    """The graph, and what each name of the file's main graph became.
+
+    Where nothing tells which of two branches runs, the one with more axes is taken; where the rest of the graph does
+    not fit that one, the other.
+    """
     load_rules("wattir.frontends.onnx")
     loaded = _load(source)
-    lowering = Lowering(loaded, name or _title(loaded), trip_counts or {})
+    title = name or _title(loaded)
+    lowering = Lowering(loaded, title, trip_counts or {})
+    try:
+        return _lowered(lowering, loaded, inputs)
+    except UnsupportedError as error:
+        if not lowering.open_axes:
+            raise
+        first = error
+    try:
+        return _lowered(Lowering(loaded, title, trip_counts or {}, fewer_axes=True), loaded, inputs)
+    except UnsupportedError:
+        raise first from None
+
+
+def _lowered(
+    lowering: Lowering, loaded: Loaded, inputs: Mapping[str, Sequence[Size | str]]
+) -> tuple[Graph, dict[str, Value | None]]:
     frame = Frame(lowering, opsets_of(loaded.model.opset_import), hints=loaded.model.graph)
     bound = Inputs(lowering, loaded.model.graph, inputs)
     frame.values.update(bound.values)
@@ -87,10 +107,15 @@ class Lowering:
     triangles  what is known of causal masks
     marked   fixed tensors that a rule called constants
     baked    (old, new): the batch that the file fixes, and the caller's
+    fewer_axes  whether of branches that differ in their axes alone the one with fewer is kept, and
+    open_axes   whether there was such a choice
     """
 
-    def __init__(self, loaded: Loaded, name: str, trip_counts: Mapping[str, Size | str]) -> None:
+    def __init__(
+        self, loaded: Loaded, name: str, trip_counts: Mapping[str, Size | str], fewer_axes: bool = False
+    ) -> None:
         self.model = loaded.model
+        self.fewer_axes, self.open_axes = fewer_axes, False
         self.builder = GraphBuilder(name)
         self.functions = {(domain_of(f.domain), f.name, f.overload): f for f in loaded.model.functions}
         self.trip_counts = {key: parse(str(count)) for key, count in trip_counts.items()}

@@ -35,7 +35,7 @@ def if_(node: Node) -> None:
 
 
 def _dearest(node: Node, then: onnx.GraphProto, otherwise: onnx.GraphProto) -> list[Value]:
-    """Both branches are lowered; of two that cost the same, the one with more axes is kept."""
+    """Both branches are lowered; of two that cost the same, the one with more axes is kept (`Lowering.fewer_axes`)."""
     lowered: dict[str, Branch] = {}
     errors = []
     for name, graph in (("then", then), ("else", otherwise)):
@@ -45,10 +45,15 @@ def _dearest(node: Node, then: onnx.GraphProto, otherwise: onnx.GraphProto) -> l
             errors.append(error)
     if not lowered:
         raise errors[0]
-    kept = max(lowered, key=lambda name: (lowered[name][2], sum(v.rank for v in lowered[name][0])))
+    lowering = node.context.lowering
+    axes = {name: sum(value.rank for value in branch[0]) for name, branch in lowered.items()}
+    kept = max(lowered, key=lambda name: (lowered[name][2], -axes[name] if lowering.fewer_axes else axes[name]))
     values, pieces, _ = lowered[kept]
-    node.context.lowering.paste(pieces)
-    why = f"the other cannot be lowered ({errors[0]})" if errors else "the dearest"
+    same = len({branch[2] for branch in lowered.values()}) < len(lowered)
+    lowering.open_axes |= same and len(set(axes.values())) > 1
+    lowering.paste(pieces)
+    fits = "of two that cost the same, as the rest fits" if same else "the dearest"
+    why = f"the other cannot be lowered ({errors[0]})" if errors else fits
     node.warn(f"which branch runs depends on data; the {kept} branch is costed, {why}")
     return values
 
