@@ -68,6 +68,26 @@ class Branches(Module):  # type: ignore[misc, valid-type]
         return torch.cond(x.sum() > 0, lambda x: self.small(x), lambda x: self.large(x)[:, :8].clone(), (x,))
 
 
+def test_a_module_of_which_some_parameters_are_not_on_meta() -> None:
+    """Old constructors make theirs on the CPU, whatever the device in force; the module stays as it was."""
+
+    class Shifted(torch.nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(8, 8)
+            self.shift = torch.nn.Parameter(torch.FloatTensor(8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + self.shift
+
+    with torch.device("meta"):
+        module = Shifted()
+    assert module.shift.device.type == "cpu" and module.weight.is_meta
+
+    graph = lowered(module, meta(4, 8))
+    assert not graph.warnings and graph.params == 8 * 8 + 8 + 8
+    assert module.shift.device.type == "cpu"
+
+
 def test_the_dearest_branch_counts() -> None:
     graph = lowered(Branches(), torch.zeros(4, 8))
 

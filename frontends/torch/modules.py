@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
@@ -35,14 +36,38 @@ def read_module(module: torch.nn.Module, inputs: Inputs) -> Program:
 
 
 def _on_one_device(read: Way, module: torch.nn.Module, inputs: Inputs) -> Program:
-    """Reads a module; once more with what its code makes on the meta device too, where that did not fit."""
+    """Reads a module; once more with all of it on the meta device, and what its code makes, where that did not fit."""
     try:
         return read(module, inputs)
     except Exception as error:
         if "device" not in str(error) or not any(p.is_meta for p in _tensors(module, inputs)):
             raise
-    with torch.device("meta"):
-        return read(module, inputs)
+    args, kwargs = pytree.tree_map_only(torch.Tensor, lambda t: t.to("meta"), (inputs.args, dict(inputs.kwargs)))
+    with torch.device("meta"), _held_on_meta(module):
+        return read(module, replace(inputs, args=args, kwargs=kwargs))
+
+
+@contextmanager
+def _held_on_meta(module: torch.nn.Module) -> Iterator[None]:
+    """Every parameter and buffer on meta for a while; `torch.FloatTensor(3)` makes its own on the CPU anyway."""
+    moved: dict[int, torch.Tensor] = {}
+    kept = []
+    for child in module.modules():
+        tables: tuple[dict[str, Any], ...] = (child._parameters, child._buffers)
+        for table in tables:
+            elsewhere = [(name, held) for name, held in table.items() if held is not None and not held.is_meta]
+            kept += [(table, name, held) for name, held in elsewhere]
+            table |= {name: moved.setdefault(id(held), _on_meta(held)) for name, held in elsewhere}
+    try:
+        yield
+    finally:
+        for table, name, held in kept:
+            table[name] = held
+
+
+def _on_meta(held: torch.Tensor) -> torch.Tensor:
+    made = held.detach().to("meta")
+    return torch.nn.Parameter(made, held.requires_grad) if isinstance(held, torch.nn.Parameter) else made
 
 
 def _tensors(module: torch.nn.Module, inputs: Inputs) -> Iterator[torch.Tensor]:
