@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import wattir
 from wattir.costs import tabulate
 from wattir.dims import evaluate, symbol
 from wattir.errors import InputError, SizeError, UnsupportedError
+from wattir.frontends.torch import Inputs
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -31,8 +33,6 @@ class Small(Module):  # type: ignore[misc, valid-type]
 
 
 def test_free_dims_become_names() -> None:
-    from wattir.frontends.torch import Inputs
-
     graph = lowered(Small(), Inputs((torch.zeros(1, 5, 8),), dims={"x": ("batch", "seq", None)}))
 
     assert dict(graph.sizes) == {"batch": 1, "seq": 5}
@@ -41,8 +41,6 @@ def test_free_dims_become_names() -> None:
 
 
 def test_a_free_dim_gives_the_totals_of_a_fixed_one() -> None:
-    from wattir.frontends.torch import Inputs
-
     module, inputs = NETWORKS["resnet50"]()
     free = totals(lowered(module, Inputs((inputs,), dims={0: {0: "batch"}})))
     fixed = totals(lowered(module, meta(4, 3, 224, 224)))
@@ -95,6 +93,31 @@ def test_the_dearest_branch_counts() -> None:
     assert any("dearest" in line for line in graph.warnings)
 
 
+class Routed(Module):  # type: ignore[misc, valid-type]
+    """Experts as written out in plain torch: each takes the tokens that the router gives it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router, self.experts = nn.Linear(8, 4), nn.ModuleList(nn.Linear(8, 16) for _ in range(4))
+
+    def forward(self, x: Any) -> Any:
+        chosen = self.router(x).argmax(-1)
+        counts = torch.nn.functional.one_hot(chosen, 4).sum(0).tolist()
+        parts = x[chosen.argsort()].split(counts)
+        return torch.cat([expert(part) for expert, part in zip(self.experts, parts, strict=True)])
+
+
+def test_parts_of_a_length_that_data_decides_are_equal_shares(tmp_path: Path) -> None:
+    given = Inputs((torch.zeros(32, 8),), {}, {0: {0: "tokens"}})
+    graph = lowered(Routed(), given)
+
+    flop = 2 * 32 * 8 * 4 + 2 * 32 * 8 * 16  # the router, and every token through one expert
+    assert (evaluate(totals(graph)["flop"], {"tokens": 32}), list(graph.sizes)) == (flop, ["tokens"])
+    assert graph.warnings == ("how long the parts of split_with_sizes are depends on data; taken as equal",)
+    torch.export.save(torch.export.export(Routed(), given.args, strict=False), tmp_path / "routed.pt2")
+    assert totals(lowered(str(tmp_path / "routed.pt2"), None))["flop"] == flop
+
+
 class Scan(Module):  # type: ignore[misc, valid-type]
     def __init__(self) -> None:
         super().__init__()
@@ -119,8 +142,6 @@ class While(Scan):
 
 
 def test_a_while_loop_needs_its_trip_count() -> None:
-    from wattir.frontends.torch import Inputs
-
     with pytest.raises(SizeError, match="trip_counts"):
         wattir.lower(While(), torch.zeros(4, 8))
 
@@ -226,8 +247,6 @@ def test_custom_operators_are_unknown_until_registered() -> None:
 
 
 def test_errors_say_what_to_do() -> None:
-    from wattir.frontends.torch import Inputs
-
     with pytest.raises(InputError, match="without inputs"):
         wattir.lower(Small())
     with pytest.raises(InputError, match="did you mean x"):

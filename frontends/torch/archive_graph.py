@@ -24,7 +24,7 @@ from wattir.frontends.torch.schema import (
     scalar_type,
     union,
 )
-from wattir.frontends.torch.unbacked import bound_warning, most_of
+from wattir.frontends.torch.unbacked import bound_warning, equal_parts, most_of, parts_warning
 
 MAX_DEPTH = 32
 """Graphs nested deeper come from a damaged file."""
@@ -80,6 +80,10 @@ def read_calls(graph: Json, scope: Scope) -> tuple[tuple[Call, ...], list[Tensor
         target = item(node, "target", str).removeprefix("torch.ops.")
         try:
             args, kwargs = _arguments(node, target, scope)
+            if shares := equal_parts(target, args):
+                scope.symbols.rename({**scope.symbols.names, **shares})
+                scope.symbols.warnings.append(parts_warning(target))
+                args, kwargs = _arguments(node, target, scope)
             _bound_sizes(node, target, args, scope)
             outs = tuple(_outs(item(node, "outputs", list), scope))
             if not node["outputs"] and not target.startswith(_SILENT):

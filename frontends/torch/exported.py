@@ -6,7 +6,7 @@ The graph is read as exported, before decomposition: it keeps linear, layer norm
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +14,13 @@ import torch
 from torch.export import ExportedProgram
 
 from wattir.dims import Size
+from wattir.frontends.torch.formulas import Unreadable
 from wattir.frontends.torch.inputs import Inputs
 from wattir.frontends.torch.naming import call_names, dim_names
 from wattir.frontends.torch.program import DTYPES, Argument, Call, Program, TensorRef
 from wattir.frontends.torch.shapes import FreeDims
 from wattir.frontends.torch.symbols import size_of
-from wattir.frontends.torch.unbacked import bound_warning, most_of
+from wattir.frontends.torch.unbacked import bound_warning, equal_parts, most_of, parts_warning
 
 _ROLES = {"PARAMETER": "weight", "BUFFER": "constant", "CONSTANT_TENSOR": "constant"}
 
@@ -117,7 +118,8 @@ class _Reader:
         names = tuple(dict.fromkeys(ref.name for ref in outputs))
         batch = "batch" if "batch" in self.sizes else None
         kept = tuple(held.values())
-        return Program(self.name, tuple(inputs), roles, calls, names, kept, self.sizes, batch, tuple(warnings))
+        told = tuple(dict.fromkeys(warnings))
+        return Program(self.name, tuple(inputs), roles, calls, names, kept, self.sizes, batch, told)
 
     def _shared(self) -> dict[str, str]:
         """Placeholder -> the name of the first that is the same tensor (tied weights)."""
@@ -160,6 +162,10 @@ class _Reader:
         args = tuple(self._argument(arg, values) for arg in node.args)
         kwargs = {name: self._argument(arg, values) for name, arg in node.kwargs.items()}
         self._bound(node, target, args)
+        if shares := equal_parts(target, args):
+            self.warnings.append(parts_warning(target))
+            self.names |= shares
+            args = tuple(self._argument(arg, values) for arg in node.args)
         outs = self._outs(node.name, value) if value is not None else self._rewritten(node, values)
         values[node.name] = outs
         refs = tuple(out if isinstance(out, TensorRef) else None for out in _flat((outs,)))
@@ -240,7 +246,9 @@ def plain(value: Any, names: Mapping[str, str | Size]) -> Argument:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, torch.SymInt):
-        return size_of(value, names)
+        with suppress(Unreadable):
+            return size_of(value, names)
+        return None  # a number that depends on data, not a size: sizes are read where tensors are
     if isinstance(value, (torch.SymFloat, torch.SymBool)):
         hint: Argument = value.node.hint
         return hint
