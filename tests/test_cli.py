@@ -367,7 +367,7 @@ def test_what_nobody_expected(
     assert found.startswith(said) and found.count("\n") == (1 if said else 0)
 
 
-@pytest.mark.parametrize("command", ["devices", "layers resnet50 --hw h100_sxm --json"])
+@pytest.mark.parametrize("command", ["devices", "estimate resnet50 --hw h100_sxm"])
 def test_reader_that_leaves_gives_the_shells_code_for_it(command: str) -> None:
     """rich's own answer to a closed pipe is 1, which here says that a check has failed."""
     read, write = os.pipe()
