@@ -32,7 +32,8 @@ BACKEND_MAY = FRONTEND_MAY | {
     "wattir.interval",
     "wattir.__version__", "wattir.api", "wattir.costmodel", "wattir.models", "wattir.wattir_file", "wattir.writing",
     "wattir.passes", "wattir.passes.precision",  # networks of rows
-    "wattir.trees", "wattir.clock", "wattir.serving", "wattir.serving_engine", "wattir.serving_model",
+    "wattir.trees", "wattir.trees_file", "wattir.clock",
+    "wattir.serving", "wattir.serving_engine", "wattir.serving_model",
     "wattir.generation", "wattir.generation_engine", "wattir.generation_model",
     "wattir.serving_steps", "wattir.chain", "wattir.runtime",  # nodes around machines, engines on them
 }  # fmt: skip

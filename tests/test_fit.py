@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,7 @@ from wattir.backends.fit.priors import limits_of, priors_of  # noqa: E402
 from wattir.backends.fit.rows import drawn, layer_rows, network_rows, together  # noqa: E402
 from wattir.backends.fit.run import fit_device  # noqa: E402
 from wattir.backends.fit.solve import Prior, coefficients_of, solve, with_values  # noqa: E402
-from wattir.backends.fit.write import rounded, with_fit, without_fit  # noqa: E402
+from wattir.backends.fit.write import rounded, with_fit, without_fit, write_device  # noqa: E402
 from wattir.cli import main  # noqa: E402
 from wattir.costs import tabulate  # noqa: E402
 from wattir.device import Correction, device_folder, device_from_text, load_device  # noqa: E402
@@ -30,8 +31,9 @@ from wattir.errors import DeviceError  # noqa: E402
 from wattir.interval import WAITING_WIDTH  # noqa: E402
 from wattir.machine import row_of  # noqa: E402
 from wattir.roofline import kernel_cost  # noqa: E402
-from wattir.trees import LEAF, pack  # noqa: E402
+from wattir.trees import LEAF, pack, text_of  # noqa: E402
 
+TREE = pack([(LEAF, 0.125)])
 TILES = (256.0, 128.0, 64.0, 64.0, 0.8)
 TRUE = {
     "static_w": 110.0, "busy_w": 90.0, "j_per_op": 8e-12, "j_per_byte": 7e-11, "j_per_cache_byte": 2e-11,
@@ -207,6 +209,23 @@ def test_writer_round_trips_and_keeps_the_head():
     assert device.interval_layer == rounded(0.31234567) == 0.3123
     assert device.interval_families == {"matmul.bf16@lib": 0.1} and device.corrections == learned
     assert tomllib.loads(head()) == {key: tomllib.loads(text)[key] for key in tomllib.loads(head())}
+
+
+def test_ensembles_of_libraries_are_written_beside_the_file_and_go_with_it(tmp_path):
+    learned = {"matmul.bf16@lib": Correction(pack([(LEAF, 0.25)]), ""), "matmul.bf16": Correction("", TREE)}
+    record = {"data_set": "none", "rows": 3, "date": "2026-11-20", "command": "none", "grouped_by": "none",
+              "families": ["matmul"]}  # fmt: skip
+    fitted = replace(bare(), coefficients=coefficients_of(TRUE, TILES), corrections=learned)
+    text = with_fit(head(), fitted, {"layer": 0.3, "network": 0.2, "source": "made up"}, [record])
+    first, second = str(tmp_path / "first.toml"), str(tmp_path / "second.toml")
+    write_device(text, first, first)
+    write_device(Path(first).read_text(), second, first)
+
+    assert TREE in Path(first).read_text() and learned["matmul.bf16@lib"].time not in Path(first).read_text()
+    for path in (first, second):
+        found = load_device(path).corrections
+        assert text_of(found["matmul.bf16@lib"].time) == learned["matmul.bf16@lib"].time
+        assert found["matmul.bf16"] == learned["matmul.bf16"]
 
 
 def test_absent_data_are_said_and_leave_the_file_alone(tmp_path, capsys):

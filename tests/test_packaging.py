@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HOMES = {"wattir": "wattir", "frontends": "wattir/frontends", "backends": "wattir/backends"}
-SHIPPED = (".py", ".toml", ".wattir", ".typed")
+SHIPPED = (".py", ".toml", ".trees", ".wattir", ".typed")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_everything_of_the_checkout_is_inside(content: set[str]) -> None:
 
 def test_machines_and_models_are_among_it() -> None:
     """The comparison above would hold for two empty sets."""
-    assert "wattir/backends/devices/h100_sxm.toml" in shipped()
+    assert {f"wattir/backends/devices/h100_sxm.{kind}" for kind in ("toml", "trees")} < shipped()
     assert "wattir/models/resnet50.wattir" in shipped()
     assert "wattir/py.typed" in shipped()
 

@@ -1,7 +1,12 @@
 """Learned corrections: texts of trees, the walk over them, and what they do to a kernel's cost."""
 
 import math
+import os
+import tomllib
+import zipfile
 from dataclasses import replace
+from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -10,14 +15,17 @@ from hypothesis import strategies as st
 
 import wattir
 from wattir.costmodel import compile_graph
-from wattir.device import Correction, device_from_text, load_device, physics_only
+from wattir.device import Correction, device_folder, device_from_text, device_ids, load_device, physics_only
 from wattir.device_text import device_text
 from wattir.dims import symbol
 from wattir.errors import DeviceError
 from wattir.layers import matmul
 from wattir.roofline import FEATURES, MOST_CORRECTED, correction, features
-from wattir.trees import LEAF, pack, unpack
+from wattir.trees import LEAF, pack, text_of, unpack
+from wattir.trees_file import MOST_BYTES, Stored, write_trees
 
+FOLDER = Path(device_folder())
+TEXT = pack([(LEAF, 0.5)])
 halves = st.floats(-1, 1, width=16)
 singles = st.floats(-20, 40, width=32)
 trees = st.recursive(
@@ -82,3 +90,79 @@ def test_batches_files_and_texts_keep_corrections(tmp_path):
 def test_a_damaged_text_is_refused_in_one_line(text):
     with pytest.raises(DeviceError, match="damaged"):
         unpack(text)
+
+
+@pytest.mark.parametrize("device_id", device_ids())
+def test_machine_files_are_for_people_and_the_ensembles_of_libraries_lie_beside_them(device_id):
+    path = FOLDER / f"{device_id}.toml"
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    named = {
+        f"{one['family']}.{kind}": one[f"{kind}_crc32"]
+        for one in table.get("correction", ())
+        for kind in ("time", "power")
+        if f"{kind}_crc32" in one
+    }
+    beside = path.with_suffix(".trees")
+    held = {info.filename: info.CRC for info in zipfile.ZipFile(beside).infolist()} if beside.exists() else {}
+
+    assert path.stat().st_size < 100_000, "give it to wattir.backends.fit.write.write_device, as `wattir fit` does"
+    assert named == held
+
+
+def test_an_ensemble_is_read_from_its_file_when_it_is_asked_for(tmp_path):
+    path = str(tmp_path / "mine.trees")
+    stored = write_trees(path, {"matmul.bf16@lib.time": TEXT})
+    once = Path(path).read_bytes()
+    write_trees(path, {"matmul.bf16@lib.time": TEXT})
+
+    assert Path(path).read_bytes() == once
+    assert unpack(Stored(path, "matmul.bf16@lib.time", stored["matmul.bf16@lib.time"])) == unpack(TEXT)
+
+
+def test_a_machine_without_its_ensembles_answers_all_but_their_libraries():
+    text = (FOLDER / "h100_sxm.toml").read_text(encoding="utf-8")
+    alone = device_from_text(text, "alone.toml")
+
+    assert compile_graph(matmul(64, 64, 64), alone)() == compile_graph(matmul(64, 64, 64), load_device("h100_sxm"))()
+    with pytest.raises(DeviceError, match=r"alone\.trees: matmul\.bf16@torch_flow\.time cannot be read .*wattir fit"):
+        text_of(alone.corrections["matmul.bf16@torch_flow"].time)
+
+
+def zipped(content: bytes, method: int = zipfile.ZIP_STORED):
+    def write(path: str) -> None:
+        with zipfile.ZipFile(path, "w", method) as file:
+            file.writestr("a@b.time", content)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (lambda path: None, "No such file"),
+        (os.mkdir, "cannot be read"),
+        (lambda path: Path(path).write_bytes(b"PK no zip"), "not a zip file"),
+        (lambda path: Path(path).write_bytes(b""), "not a zip file"),
+        (lambda path: write_trees(path, {"other@b.time": TEXT}), "is not in there"),
+        (zipped(b"of another fit"), "is not what the device file was written with"),
+        (zipped(bytes(100 * MOST_BYTES), zipfile.ZIP_DEFLATED), "is not what the device file was written with"),
+    ],
+)
+def test_a_trees_file_that_is_not_right_is_refused_in_one_line(write, said, tmp_path):
+    path = str(tmp_path / "mine.trees")
+    write(path)
+
+    with pytest.raises(DeviceError) as refusal:
+        unpack(Stored(path, "a@b.time", crc32(b"of this fit")))
+    assert said in str(refusal.value) and path in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_damaged_byte_of_a_trees_file_is_told(tmp_path):
+    path = str(tmp_path / "mine.trees")
+    (crc,) = write_trees(path, {"a@b.time": TEXT}).values()
+    content = bytearray(Path(path).read_bytes())
+    content[45] ^= 1  # past the header of 30 bytes and the name of 8
+    Path(path).write_bytes(content)
+
+    with pytest.raises(DeviceError, match="Bad CRC-32"):
+        unpack(Stored(path, "a@b.time", crc))

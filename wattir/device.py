@@ -1,7 +1,8 @@
 """Machines: one TOML file each, read into a `Device`; what a file does not know is borrowed from a relative.
 
 A file has the datasheet's limits (`[limits]`, with their source) and, where rows were measured, `[coefficients]`
-fitted by ``wattir fit`` with their `[[fit]]` records and `[interval]`. How these carry over: `wattir.lending`.
+fitted by ``wattir fit`` with their `[[fit]]` records and `[interval]`, and `[[correction]]`s learned on top, those of
+libraries in a ``.trees`` file beside it (`wattir.trees_file`). How these carry over: `wattir.lending`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from wattir.generation_engine import Stack, stack_of
 from wattir.kinds import DTYPE_BYTES
 from wattir.lending import lent
 from wattir.serving_engine import Engine, engine_of
+from wattir.trees import Ensemble
+from wattir.trees_file import Stored, trees_path
 
 MATH_FALLBACK = {
     "fp4": "fp8", "fp8": "bf16", "int2": "int4", "int4": "int8", "uint4": "int8", "uint8": "int8", "int8": "fp16",
@@ -89,8 +92,8 @@ class Correction:
     """What was learned of a family of kernels beyond the physics: ensembles (`wattir.trees`) that multiply its seconds
     and its joules given the seconds; empty where nothing is."""
 
-    time: str
-    power: str
+    time: Ensemble
+    power: Ensemble
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +250,7 @@ def device_from_text(text: str, where: str) -> Device:
         raise DeviceError(f"{where}: not TOML ({error}); expected a device file") from None
     check_device(table, where)
     if "coefficients" in table:
-        return _device(table, _with_lent_families(_coefficients(table["coefficients"]), table))
+        return _device(table, _with_lent_families(_coefficients(table["coefficients"]), table), where)
     return _borrowed(table, where)
 
 
@@ -280,7 +283,7 @@ def _has_kin(name: str, families: Mapping[str, Family]) -> bool:
     return name == "matmul" or any(one in families for one in kin)
 
 
-def _device(table: Mapping[str, Any], coefficients: Coefficients) -> Device:
+def _device(table: Mapping[str, Any], coefficients: Coefficients, where: str) -> Device:
     limits, fits = table["limits"], tuple(table.get("fit", ()))
     borrowed_from, interval = table.get("borrowed_from"), table["interval"]
     return Device(
@@ -293,16 +296,25 @@ def _device(table: Mapping[str, Any], coefficients: Coefficients) -> Device:
         interval_families=interval.get("families", {}),
         measured=borrowed_from is None, borrowed_from=borrowed_from, sources=(limits["source"],), fits=fits,
         measured_families=frozenset(name for fit in fits for name in fit["families"]),
-        corrections=_corrections(table), vendor=table.get("vendor", ""), architecture=table.get("architecture", ""),
-        memory=table.get("memory", ""),
+        corrections=_corrections(table, where),
+        vendor=table.get("vendor", ""), architecture=table.get("architecture", ""), memory=table.get("memory", ""),
         boost_hz=limits.get("boost_hz"), nominal_hz=limits.get("nominal_hz"), clock_hz=limits.get("clock_hz"),
         engines={name: engine_of(name, found) for name, found in table.get("serving", {}).items()},
         stacks={name: stack_of(name, found) for name, found in table.get("generation", {}).items()},
     )  # fmt: skip
 
 
-def _corrections(table: Mapping[str, Any]) -> dict[str, Correction]:
-    return {one["family"]: Correction(one.get("time", ""), one.get("power", "")) for one in table.get("correction", ())}
+def _corrections(table: Mapping[str, Any], where: str) -> dict[str, Correction]:
+    path = os.path.abspath(trees_path(where))
+    return {
+        one["family"]: Correction(_ensemble(one, "time", path), _ensemble(one, "power", path))
+        for one in table.get("correction", ())
+    }
+
+
+def _ensemble(found: Mapping[str, Any], name: str, path: str) -> Ensemble:
+    crc32 = found.get(f"{name}_crc32")
+    return found.get(name, "") if crc32 is None else Stored(path, f"{found['family']}.{name}", crc32)
 
 
 def physics_only(device: Device) -> Device:
@@ -337,7 +349,7 @@ def _borrowed(table: Mapping[str, Any], where: str) -> Device:
         lender = load_device(relatives[0])
     finally:
         _BORROWERS.reset(token)
-    return lent(_device({**table, "interval": _NO_INTERVAL}, lender.coefficients), lender)
+    return lent(_device({**table, "interval": _NO_INTERVAL}, lender.coefficients, where), lender)
 
 
 _NO_INTERVAL = {"layer": 0.0, "network": 0.0, "source": "not measured"}

@@ -69,6 +69,10 @@ FAMILY: dict[str, Range] = {
     "wave_s": (0.0, 1.0),  # optional: 0
     "ragged_rate": (0.01, 1.0),  # optional: 1
 }
+ENSEMBLES = ("time", "power")
+STORED_ENSEMBLES = tuple(f"{name}_crc32" for name in ENSEMBLES)
+"""Of the ensembles that lie in the ``.trees`` file beside the device file (`wattir.trees_file`)."""
+CRC32: Range = (0, 2**32 - 1)
 INTERVAL: dict[str, Range] = {"layer": (0.0, 5.0), "network": (0.0, 5.0)}
 FIT_TEXTS = ("data_set", "date", "command", "grouped_by", "families")
 
@@ -124,9 +128,10 @@ def _corrections(found: Any, where: str) -> None:
     if not isinstance(found, list):
         raise DeviceError(f"{where}: found {found!r}; expected tables with `family`, and `time` or `power`")
     for one in found:
-        _known(one, ("family", "time", "power"), where)
-        for key in ("family", *(name for name in ("time", "power") if name in one)):
+        _known(one, ("family", *ENSEMBLES, *STORED_ENSEMBLES), where)
+        for key in ("family", *(name for name in ENSEMBLES if name in one)):
             _text(one, key, where)
+        _numbers(one, {name: CRC32 for name in STORED_ENSEMBLES if name in one}, where)
 
 
 FITTED_STACKS: Mapping[str, Any] = {"serving": serving_engine, "generation": generation_engine}

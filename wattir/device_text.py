@@ -11,6 +11,7 @@ from wattir.device import Device
 from wattir.device_schema import COEFFICIENTS, LIMITS, OPTIONAL_LIMITS
 from wattir.generation_engine import stack_tables
 from wattir.serving_engine import engine_tables
+from wattir.trees import text_of
 
 
 def device_text(device: Device) -> str:
@@ -43,7 +44,7 @@ def _lines(device: Device) -> Iterator[str]:
         yield from _table("interval.families", device.interval_families)
     for key, learned in device.corrections.items():
         yield "\n[[correction]]"
-        texts = {"family": key, "time": learned.time, "power": learned.power}
+        texts = {"family": key, "time": text_of(learned.time), "power": text_of(learned.power)}
         yield from _values({name: text for name, text in texts.items() if text})
     for fit in device.fits:
         yield "\n[[fit]]"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from wattir.device import Device
 from wattir.kinds import FLOATS
-from wattir.trees import unpack
+from wattir.trees import Ensemble, unpack
 
 ROW_CONSTANTS = (
     "s_per_flop", "s_per_op", "s_per_byte", "s_per_cache_byte", "fixed_s",
@@ -33,7 +33,7 @@ class Row:
 
     `key` is what corrections and intervals are kept under: ``family.math`` or ``family.math@library``. `spread`: see
     `wattir.interval.width_of`. `linked`: whether the machine's link to others is known. `corrections`: the ensembles of
-    time and of power as texts, empty where there is none; `assembled` puts them in one table and their places into the
+    time and of power, empty where there is none; `assembled` puts them in one table and their places into the
     constants.
     """
 
@@ -43,19 +43,19 @@ class Row:
     measured: bool
     spread: float
     linked: bool
-    corrections: tuple[str, str]
+    corrections: tuple[Ensemble, Ensemble]
 
 
 def assembled(rows: Iterable[Row]) -> tuple[tuple[Row, ...], tuple[float, ...]]:
     """The rows with `time_at` and `power_at` filled in, and the table of trees that these point into."""
-    table, places = [0.0], {"": -1.0}
+    table, places = [0.0], dict[Ensemble, float]({"": -1.0})
     for row in (rows := tuple(rows)):
-        for text in row.corrections:
-            if text not in places:
-                places[text] = float(len(table))
-                table += unpack(text)
+        for ensemble in row.corrections:
+            if ensemble not in places:
+                places[ensemble] = float(len(table))
+                table += unpack(ensemble)
     return tuple(
-        replace(row, constants=(*row.constants[:-2], *(places[text] for text in row.corrections))) for row in rows
+        replace(row, constants=(*row.constants[:-2], *(places[each] for each in row.corrections))) for row in rows
     ), tuple(table)
 
 

@@ -1,4 +1,6 @@
-"""Ensembles of regression trees: short texts in device files, flat tables for `roofline.correction` to walk.
+"""Ensembles of regression trees: short texts, flat tables for `roofline.correction` to walk.
+
+Those of a machine's own layers stand in its device file, those of libraries beside it (`wattir.trees_file`).
 
 A text is base64 of zlib of: for each of `roofline.FEATURES` one byte, how many thresholds it has, and those as 32 bit
 floats, ascending; then two bytes, how many trees; then the nodes of each in the order they are walked, a node before
@@ -18,6 +20,7 @@ from typing import Any
 
 from wattir.errors import DeviceError
 from wattir.roofline import FEATURES
+from wattir.trees_file import Stored, read_trees
 
 LEAF = 255
 MOST_BYTES = 4 * 2**20
@@ -25,6 +28,8 @@ MOST_BYTES = 4 * 2**20
 
 Node = tuple[int, float] | tuple[int, float, "Node", "Node"]
 """(LEAF, value), or (feature, threshold, for values up to it, for larger ones)."""
+Ensemble = str | Stored
+"""A text, or where it lies."""
 
 
 def pack(trees: Sequence[Node]) -> str:
@@ -47,9 +52,15 @@ def _walk(node: Any) -> list[Any]:
     return [node] if node[0] == LEAF else [node, *_walk(node[2]), *_walk(node[3])]
 
 
+def text_of(ensemble: Ensemble) -> str:
+    """The text of an ensemble, wherever it lies."""
+    return read_trees(ensemble) if isinstance(ensemble, Stored) else ensemble
+
+
 @lru_cache(maxsize=256)
-def unpack(text: str) -> tuple[float, ...]:
-    """The flat table of an ensemble, as `wattir.roofline.correction` takes it; DeviceError if the text is damaged."""
+def unpack(ensemble: Ensemble) -> tuple[float, ...]:
+    """The flat table of an ensemble, as `wattir.roofline.correction` takes it; DeviceError if it is damaged."""
+    text = text_of(ensemble)
     try:
         unpacker = zlib.decompressobj()
         table = _table(unpacker.decompress(b64decode(text, validate=True), MOST_BYTES))

@@ -9,7 +9,6 @@ from functools import partial
 from wattir.device import Device, device_folder, device_from_text, read_device_file
 from wattir.errors import DeviceError, InputError, suggestion
 from wattir.runtime import OWN_KERNELS, runtime_path
-from wattir.writing import write_whole
 
 from .own_plan import head_like, own_plan, with_relative
 from .plan import run
@@ -18,6 +17,7 @@ from .plan_mlperf import POOLS
 from .plan_serving import SERVING
 from .plans import PLANS
 from .whole_runs import Fit, Say, in_turn
+from .write import write_device
 
 
 def fit_device(device: str, data: str, out: str | None, say: Say, *, what: str = "kernels") -> bool:
@@ -50,7 +50,7 @@ def _fit_file(path: str, fit: Fit, data: str, out: str | None, say: Say) -> bool
     if found is None:
         say(f"  {name} stays as it is: none of its data are in {data}")
         return False
-    write_whole(os.path.join(out, name) if out else path, found)
+    write_device(found, os.path.join(out, name) if out else path, path)
     return True
 
 
@@ -63,7 +63,7 @@ def fit_rows(rows: str, path: str, like: str | None, say: Say) -> Device:
     say(f"{plan.device}: {plan.note}")
     found = run(plan, text, path, "", say)
     assert found is not None  # own_plan has seen the rows
-    write_whole(path, found)
+    write_device(found, path, path)
     return device_from_text(found, path)
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from wattir.device import Coefficients, Device
-from wattir.device_schema import COEFFICIENTS
+from wattir.device_schema import COEFFICIENTS, ENSEMBLES
 from wattir.generation_engine import Stack, stack_tables
 from wattir.serving_engine import Engine, engine_tables
+from wattir.trees import text_of
+from wattir.trees_file import trees_path, write_trees
+from wattir.writing import write_whole
 
 FITTED = re.compile(r"^\[(coefficients|interval|\[fit\]|\[correction\])", re.MULTILINE)
 
@@ -49,9 +55,27 @@ def _tables(c: Coefficients, interval: Mapping[str, Any], fits: Sequence[Mapping
 
 def _corrections(device: Device) -> Iterator[str]:
     for family, learned in device.corrections.items():
-        texts = {"time": learned.time, "power": learned.power}
+        texts = {"time": text_of(learned.time), "power": text_of(learned.power)}
         yield f"\n[[correction]]\nfamily = {json.dumps(family)}"
         yield from (f"{name} = '{text}'" for name, text in texts.items() if text)
+
+
+def write_device(text: str, path: str, before: str) -> None:
+    """Writes a device file, and beside it the ensembles of libraries that its text holds; where it holds none, those
+    beside the file that it was `before` go along."""
+    texts = {
+        (one["family"], kind): one[kind]
+        for one in tomllib.loads(text).get("correction", ())
+        for kind in ENSEMBLES
+        if "@" in one["family"] and kind in one
+    }
+    if texts:
+        stored = write_trees(trees_path(path), {f"{family}.{kind}": found for (family, kind), found in texts.items()})
+        for (family, kind), found in texts.items():
+            text = text.replace(f"{kind} = '{found}'", f"{kind}_crc32 = {stored[f'{family}.{kind}']:#010x}")
+    elif path != before and os.path.exists(trees_path(before)):
+        shutil.copyfile(trees_path(before), trees_path(path))
+    write_whole(path, text)
 
 
 def with_engine(text: str, engine: Engine) -> str:
