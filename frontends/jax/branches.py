@@ -8,7 +8,7 @@ from typing import Any
 
 from wattir.frontends.jax.node import Value
 from wattir.frontends.jax.program import Program
-from wattir.frontends.rough_cost import rough_cost
+from wattir.rough_cost import rough_cost
 
 
 def one_branch(program: Program, which: Any, runs: Sequence[Callable[[], list[Value]]], scope: str) -> list[Value]:

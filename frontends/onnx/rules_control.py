@@ -12,7 +12,7 @@ from wattir.errors import UnsupportedError
 from wattir.frontends.onnx.broadcast import axis_of
 from wattir.frontends.onnx.loops import Body, body_of, leave, run_body
 from wattir.frontends.onnx.node import Node, Value, rule
-from wattir.frontends.rough_cost import rough_cost
+from wattir.rough_cost import rough_cost
 
 ENDLESS = (1 << 31) - 1  # exporters write a `while` as a `for` with this many trips or more
 Branch = tuple[list[Value], tuple[list[Any], ...], float]

@@ -6,10 +6,10 @@ from typing import Any
 
 from wattir.dims import Size
 from wattir.errors import SizeError
-from wattir.frontends.rough_cost import rough_cost
 from wattir.frontends.torch.node import Node, Value, bodies, rule
 from wattir.frontends.torch.program import Call, Program, TensorRef
 from wattir.frontends.torch.rules_attention import attend
+from wattir.rough_cost import rough_cost
 
 WRAPS = (
     "wrap", "wrap_activation_checkpoint", "tag_activation_checkpoint", "wrap_with_set_grad_enabled",
