@@ -18,7 +18,7 @@ BANNED_NAMES = {"utils", "util", "helpers", "helper", "manager", "base", "common
 
 FRONTEND_MAY = {
     "wattir.ir", "wattir.dims", "wattir.dim_text", "wattir.einsum", "wattir.errors", "wattir.kinds",
-    "wattir.graph_check", "wattir.frontends.rules", "wattir.rough_cost",
+    "wattir.graph_check", "wattir.reading", "wattir.frontends.rules", "wattir.rough_cost",
 }  # fmt: skip
 FRAMEWORKS = {
     "onnx": {"onnx", "numpy", "google"},

@@ -20,6 +20,7 @@ from wattir.errors import DeviceError, suggestion
 from wattir.generation_engine import Stack, stack_of
 from wattir.kinds import DTYPE_BYTES
 from wattir.lending import lent
+from wattir.reading import read_text, toml_of
 from wattir.serving_engine import Engine, engine_of
 from wattir.trees import Ensemble
 from wattir.trees_file import Stored, trees_path
@@ -235,19 +236,12 @@ def _load(device_id: str) -> Device:
 
 def read_device_file(path: str) -> str:
     """The text of a device file; DeviceError where it cannot be read."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DeviceError(f"{path}: cannot be read ({error}); expected a device file in TOML") from None
+    return read_text(path, "a device file in TOML", DeviceError)
 
 
 def device_from_text(text: str, where: str) -> Device:
     """A Device from the text of a file; `where` names it in errors."""
-    try:
-        table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise DeviceError(f"{where}: not TOML ({error}); expected a device file") from None
+    table = toml_of(text, where, "a device file in TOML", DeviceError)
     check_device(table, where)
     if "coefficients" in table:
         return _device(table, _with_lent_families(_coefficients(table["coefficients"]), table), where)

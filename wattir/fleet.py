@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from wattir.errors import FleetError, suggestion
+from wattir.reading import read_toml
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -181,12 +181,7 @@ def _day(fleet: Fleet, query: float, long_query: float) -> dict[str, float]:
 
 def load_fleet(path: str = PUBLISHED) -> Fleet:
     """A fleet file; FleetError names the file, the key and what was expected."""
-    try:
-        with open(path, "rb") as file:
-            table = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise FleetError(f"{path}: cannot be read ({error}); expected a fleet file in TOML") from None
-    return _Reader(path).fleet(table)
+    return _Reader(path).fleet(read_toml(path, "a fleet file in TOML", FleetError))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +36,7 @@ from wattir.api import lower
 from wattir.dim_text import parse
 from wattir.errors import SizeError, SpaceError, WattirError, suggestion
 from wattir.ir import Graph
+from wattir.reading import read_toml
 from wattir.spaces import MOST_VALUES, Block, Choice, Space, supernet
 
 MOST_COUNT = 65535
@@ -45,12 +45,7 @@ MOST_COUNT = 65535
 
 def load_space(path: str) -> Space:
     """The space of a file; SpaceError names the file, the key and what was expected."""
-    try:
-        with open(path, "rb") as file:
-            table = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise SpaceError(f"{path}: cannot be read ({error}); expected a space in TOML") from None
-    return _Reader(path).space(table)
+    return _Reader(path).space(read_toml(path, "a space in TOML", SpaceError))
 
 
 def values_of(text: str) -> tuple[int, ...]:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from wattir.errors import DeviceError
+from wattir.reading import check_file
 from wattir.writing import replacing
 
 MOST_BYTES = 2**20
 """Of one ensemble as it is stored: one that is larger is no correction but a mistake or an attack."""
+MOST_BYTES_IN_ALL = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +40,20 @@ def read_trees(stored: Stored) -> str:
     from zipfile import BadZipFile, ZipFile
 
     where = f"{stored.path}: {stored.name}"
+    check_file(stored.path, _WRITTEN, DeviceError, MOST_BYTES_IN_ALL)
     try:
         with ZipFile(stored.path) as file, file.open(stored.name) as member:
             found = member.read(MOST_BYTES + 1)
     except KeyError:
-        raise DeviceError(f"{where} is not in there; {_EXPECTED}") from None
+        raise DeviceError(f"{where} is not in there; expected {_WRITTEN}") from None
     except (OSError, BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:  # the third: odd compression
-        raise DeviceError(f"{where} cannot be read ({error}); {_EXPECTED}") from None
+        raise DeviceError(f"{where} cannot be read ({error}); expected {_WRITTEN}") from None
     if len(found) > MOST_BYTES or crc32(found) != stored.crc32:
-        raise DeviceError(f"{where} is not what the device file was written with; {_EXPECTED}")
+        raise DeviceError(f"{where} is not what the device file was written with; expected {_WRITTEN}")
     return b64encode(found).decode()
 
 
-_EXPECTED = "expected the .trees file that `wattir fit` wrote together with the device file"
+_WRITTEN = "the .trees file that `wattir fit` wrote together with the device file"
 
 
 def write_trees(path: str, texts: Mapping[str, str]) -> Mapping[str, int]:

@@ -13,7 +13,6 @@ A file without the `device` part is a model for any machine, runtime and precisi
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from wattir.costmodel import CostModel, compile_under
@@ -23,6 +22,7 @@ from wattir.errors import ModelFileError
 from wattir.graph_check import check_graph
 from wattir.graph_text import graph_text, parse_graph
 from wattir.ir import Graph
+from wattir.reading import read_text
 from wattir.writing import write_whole
 
 FIRST_LINE = "wattir 1"
@@ -56,17 +56,7 @@ def write_cost_model(model: CostModel, path: str) -> None:
 
 def read(path: str) -> WattirFile:
     """The content of a file; ModelFileError says where it is wrong."""
-    try:
-        size = os.path.getsize(path)
-        if size > MAX_BYTES:
-            raise ModelFileError(f"{path}: {size} bytes; expected a .wattir text of at most {MAX_BYTES}")
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read ({error.strerror}); expected a .wattir file") from None
-    except UnicodeDecodeError:
-        raise ModelFileError(f"{path}: not UTF-8; expected a .wattir text") from None
-    return parse(text, path)
+    return parse(read_text(path, "a .wattir text", ModelFileError, MAX_BYTES), path)
 
 
 def parse(text: str, where: str) -> WattirFile:

@@ -16,12 +16,13 @@ import csv
 import inspect
 import math
 import os
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from io import StringIO
 from typing import Any
 
 from wattir import layers
 from wattir.errors import InputError, suggestion
+from wattir.reading import read_text, read_toml
 
 from .cases import LayerCase
 from .flops import Params
@@ -36,8 +37,6 @@ def read_list(path: str) -> list[LayerCase]:
     """The layers of a list, in its order; InputError names the entry and what is wrong with it."""
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such file; expected a list of layers (.toml or .csv)")
-    if os.path.getsize(path) > MOST_BYTES:
-        raise InputError(f"{path}: {os.path.getsize(path)} bytes; expected a list of at most {MOST_BYTES}")
     entries = list(_toml(path) if path.endswith(".toml") else _csv(path))
     if not entries:
         raise InputError(f"{path}: no layers in it; expected some, as `wattir measure --help` shows")
@@ -47,11 +46,7 @@ def read_list(path: str) -> list[LayerCase]:
 
 
 def _toml(path: str) -> Iterable[Arguments]:
-    try:
-        with open(path, "rb") as file:
-            found = tomllib.load(file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: not TOML ({error}); expected [[layer]] tables") from None
+    found = read_toml(path, "[[layer]] tables in TOML", InputError)
     entries = found.get("layer")
     if set(found) != {"layer"} or not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
         raise InputError(f"{path}: found {', '.join(found) or 'nothing'}; expected [[layer]] tables alone")
@@ -59,10 +54,10 @@ def _toml(path: str) -> Iterable[Arguments]:
 
 
 def _csv(path: str) -> Iterable[Arguments]:
+    text = read_text(path, "a list of layers", InputError, MOST_BYTES)
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = [{name: cell for name, cell in row.items() if cell and name} for row in csv.DictReader(file)]
-    except (csv.Error, UnicodeDecodeError) as error:
+        rows = [{name: cell for name, cell in row.items() if cell and name} for row in csv.DictReader(StringIO(text))]
+    except csv.Error as error:
         raise InputError(f"{path}: not CSV ({error}); expected a column `layer` and its arguments") from None
     return [{name: _cell(cell) for name, cell in row.items() if isinstance(cell, str)} for row in rows]
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
+from wattir import reading
 from wattir.errors import ModelFileError, suggestion
 
-MAX_BYTES = 16 << 20
 LARGEST = 2**24
 """No width, count of layers or vocabulary is larger; what claims to be is damaged."""
 
@@ -95,17 +93,4 @@ class Keys:
 
 def read_json(path: str) -> Keys:
     """The object in a JSON file."""
-    try:
-        size = os.path.getsize(path)
-        if size > MAX_BYTES:
-            raise ModelFileError(f"{path}: {size} bytes; expected a config.json of at most {MAX_BYTES}")
-        with open(path, encoding="utf-8") as file:
-            values = json.load(file)
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read: {error.strerror}; expected a config.json") from error
-    except (ValueError, RecursionError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise ModelFileError(f"{path}: no JSON ({said}); expected a config.json of transformers") from error
-    if not isinstance(values, dict):
-        raise ModelFileError(f"{path}: a {type(values).__name__}; expected an object, a config.json of transformers")
-    return Keys(values, path)
+    return Keys(reading.read_json(path, "a config.json of transformers", ModelFileError), path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,8 +17,8 @@ from typing import Any
 from wattir.errors import InputError, ModelFileError, UnsupportedError, suggestion
 from wattir.frontends.torch.inputs import Inputs
 from wattir.frontends.torch.program import Program
+from wattir.reading import read_json
 
-MAX_CONFIG_BYTES = 16 << 20
 IMAGE_SIDE = 224
 
 
@@ -111,17 +110,8 @@ def declare_torchvision_ops() -> None:
 
 
 def _json(path: str) -> dict[str, Any]:
-    try:
-        size = os.path.getsize(path)
-        if size > MAX_CONFIG_BYTES:
-            raise ModelFileError(f"{path}: {size} bytes; expected a config.json of at most {MAX_CONFIG_BYTES}")
-        with open(path, encoding="utf-8") as file:
-            values = json.load(file)
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read: {error.strerror}; expected a config.json") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path}: no JSON ({_line(error)}); expected a config.json of transformers") from error
-    if not isinstance(values, dict) or not isinstance(values.get("model_type"), str):
+    values = read_json(path, "a config.json of transformers", ModelFileError)
+    if not isinstance(values.get("model_type"), str):
         raise ModelFileError(f"{path}: no model_type; expected a config.json of transformers")
     return values
 
