@@ -33,6 +33,28 @@ WHOLE_SCOPES = ("wall", "node")
 
 
 @dataclass(frozen=True, slots=True)
+class Conversion:
+    """From joules of one scope to those of another: ``factor * joules + added_w * seconds``.
+
+    `width`: half-width in log space of what it misses; `source`: why.
+    """
+
+    factor: float
+    added_w: float
+    width: float
+    source: str
+
+    def joules(self, energy_j: float, time_s: float) -> float:
+        """The joules of the other scope."""
+        return self.factor * energy_j + self.added_w * time_s
+
+    @property
+    def inverse(self) -> Conversion:
+        """The way back."""
+        return replace(self, factor=1.0 / self.factor, added_w=-self.added_w / self.factor)
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A server or PC: watts at its plug are `host_w` plus `overhead` times those of its `accelerators`.
 
@@ -52,9 +74,10 @@ class Node:
     inside: str = "board"
     width: float = 0.0
 
-    def share_w(self, accelerators: float) -> float:
-        """The host's watts that so many of its accelerators carry."""
-        return self.host_w * accelerators / self.accelerators
+    def to_plug(self, accelerators: float) -> Conversion:
+        """From the joules of so many of its accelerators to theirs at the plug, with their share of the host."""
+        share_w = self.host_w * accelerators / self.accelerators
+        return Conversion(self.overhead, share_w, self.width, f"{self.name}: {self.source}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +130,9 @@ def _links(
 ) -> Iterator[Link]:
     yield Link("accelerators" if node else "node", energy_j, "J", f"{accelerators:g} x", origin)
     if node:
-        host_w = node.share_w(accelerators)
-        energy_j = node.overhead * energy_j + host_w * time_s
-        yield Link("node", energy_j, "J", f"x {node.overhead:g} + {host_w:.4g} W", f"{node.name}: {node.source}")
+        plug = node.to_plug(accelerators)
+        energy_j = plug.joules(energy_j, time_s)
+        yield Link("node", energy_j, "J", f"x {plug.factor:g} + {plug.added_w:.4g} W", plug.source)
     site_j = site.pue * energy_j
     yield Link("site", site_j, "J", f"x {site.pue:g} PUE", site.pue_source)
     kwh = site_j / J_PER_KWH

@@ -103,4 +103,4 @@ def _node_w(report: ServingReport) -> float:
     node = node_of(report.device.id, report.device.scope)
     if node is None:
         return report.power_w
-    return node.overhead * report.power_w + node.share_w(report.deployment.devices)
+    return node.to_plug(report.deployment.devices).joules(report.power_w, time_s=1.0)

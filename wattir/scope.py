@@ -1,39 +1,23 @@
 """From what a machine's joules cover to what one asks for: board, package, rail, or all at the plug.
 
-    at the plug = overhead * joules of the device + host_w * seconds       (`wattir.chain.Node`: its share of the host)
-
-The plug of a server is scope `node`, that of a PC or a board `wall`: the same place. The way back subtracts. Between
-the scopes inside (a GPU's board, a CPU's package, a rail) nothing is known.
+A node leads to the plug and back (`wattir.chain.Node.to_plug`): that of a server is scope `node`, that of a PC or a
+board `wall`, the same place. Between the scopes inside (a GPU's board, a CPU's package, a rail) nothing is known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import exp
 from typing import TYPE_CHECKING, Any
 
-from wattir.chain import WHOLE_SCOPES, Node, node_around
+from wattir.chain import WHOLE_SCOPES, Conversion, Node, node_around
 from wattir.device_schema import SCOPES
 from wattir.errors import FleetError, suggestion
 
 if TYPE_CHECKING:
     from wattir.device import Device
     from wattir.report import Report
-
-
-@dataclass(frozen=True, slots=True)
-class Conversion:
-    """``factor * joules + added_w * seconds``; `width`: half-width in log space of what it misses; `source`: why."""
-
-    factor: float
-    added_w: float
-    width: float
-    source: str
-
-    def joules(self, energy_j: float, time_s: float) -> float:
-        """The joules of another scope."""
-        return self.factor * energy_j + self.added_w * time_s
 
 
 def conversion(device: Device, wanted: str, node: Node | None = None) -> Conversion:
@@ -56,10 +40,8 @@ def conversion(device: Device, wanted: str, node: Node | None = None) -> Convers
         raise FleetError(
             f"{device.id}: node {node.id} is known around a {node.inside}, not a {inside}; expected another --node"
         )
-    host_w = node.share_w(1)
-    if whole:
-        return Conversion(1.0 / node.overhead, -host_w / node.overhead, node.width, f"{node.name}: {node.source}")
-    return Conversion(node.overhead, host_w, node.width, f"{node.name}: {node.source}")
+    plug = node.to_plug(1)
+    return plug.inverse if whole else plug
 
 
 def at_scope(report: Report, device: Device, wanted: str, node: Node | None = None) -> Report:
