@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import onnx
 import pytest
 
 import wattir
 from wattir.cli import main
+from wattir.runtime import OWN_KERNELS, load_runtime
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -80,12 +84,47 @@ def machines() -> str:
     return "\n".join(rows) + "\n"
 
 
-@pytest.mark.parametrize("name", ["example", "machines"])
+def accuracy() -> str:
+    """By measured set: the errors that its parts' fit records have, in the middle and at worst."""
+    parts: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for device in (*map(wattir.load_device, wattir.devices()), *map(load_runtime, OWN_KERNELS)):
+        stacks = (*device.engines.values(), *device.stacks.values())
+        for fit in (*device.fits, *(fit for stack in stacks for fit in stack.fits)):
+            parts.setdefault(re.split(r":| \(", fit["data_set"])[0], []).append((device.id, fit))
+    rows = [
+        "| measured set | machines | rows | left out | seconds | joules | fitted |",
+        "|---|---|--:|---|--:|--:|---|",
+    ]
+    for name, found in sorted(parts.items()):
+        fits = [fit for _, fit in found]
+        ids = sorted({device_id for device_id, _ in found})
+        groups = sorted({re.sub(r"^\(.*", "a kernel's sizes", fit["grouped_by"]) for fit in fits})
+        cells = (
+            f"`{name}`", ", ".join(f"`{each}`" for each in ids) if len(ids) < 4 else len(ids),
+            f"{sum(fit['rows'] for fit in fits):,}", "; ".join(groups),
+            errors(fits, r"(prefill_|decode_)?time_median_ape"), errors(fits, "energy_median_ape"),
+            max(fit["date"] for fit in fits),
+        )  # fmt: skip
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(rows) + "\n"
+
+
+def errors(fits: list[Mapping[str, Any]], wanted: str) -> str:
+    """The median of these errors, and the largest."""
+    found = [100 * error for fit in fits for key, error in fit.items() if re.fullmatch(wanted, key)]
+    worst = f" ({max(found):.2g} %)" if len(found) > 1 else ""
+    return f"{median(found):.2g} %{worst}" if found else ""
+
+
+WRITTEN = {"example": example, "machines": lambda _: machines(), "accuracy": lambda _: accuracy()}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
 def test_written_part_is_what_the_code_gives(
     name: str, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
     """With --update-golden the part is written anew."""
-    expected = example(capsys) if name == "example" else machines()
+    expected = WRITTEN[name](capsys)
     text = README.read_text(encoding="utf-8")
     start, end = re.search(rf"<!-- {name}: .*? -->\n", text), text.index("<!-- end -->", text.index(f"<!-- {name}:"))
     assert start is not None

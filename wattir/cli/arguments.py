@@ -5,8 +5,12 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterable
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from wattir.errors import suggestion
+
+if TYPE_CHECKING:
+    from argparse import _ActionsContainer as Arguments  # a parser, or a group of its arguments
 
 NamedSize = tuple[str, int]
 NamedShape = tuple[str, tuple[int | str, ...]]
@@ -17,8 +21,8 @@ def add_model(parser: ArgumentParser) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="a model file (.onnx, .wattir, config.json), a pipeline's folder, or a built-in or published name "
-        "(wattir models)",
+        help="a model file (.onnx, .pt2, .mlir, .jaxexport, .wattir, config.json), a pipeline's folder, or a built-in "
+        "or published name (wattir models)",
     )
     parser.add_argument(
         "--input", metavar="NAME=1x3x224x224", type=named_shape, action="append", default=[],
@@ -57,7 +61,7 @@ def add_sizes(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_depth(parser: ArgumentParser) -> None:
+def add_depth(parser: Arguments) -> None:
     """How far layers are summed into the modules they belong to."""
     parser.add_argument(
         "--depth", metavar="N", type=whole_number, default=0,
@@ -65,7 +69,7 @@ def add_depth(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_chain(parser: ArgumentParser) -> None:
+def add_chain(parser: Arguments) -> None:
     """What surrounds the machine, up to the grid."""
     parser.add_argument(
         "--scope", metavar="board|wall|node|...", type=one_of(scopes),

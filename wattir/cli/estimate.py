@@ -24,6 +24,8 @@ from wattir.errors import CheckFailed, InputError
 from wattir.writing import write_whole
 
 if TYPE_CHECKING:
+    from argparse import _ActionsContainer as Arguments
+
     from wattir.chain import Link
     from wattir.cli.estimates import Estimate
     from wattir.report import Report
@@ -50,15 +52,30 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
     add_machine(parser, several=True)
     add_sizes(parser)
-    add_chain(parser)
-    for add in (add_request, add_load, add_deployment, add_generation):
-        add(parser)
-    parser.add_argument("--bounds", action="store_true", help="show both bounds: fused (compiled) and unfused (eager)")
-    parser.add_argument("--strict", action="store_true", help="fail (exit code 1) where any op has no cost rule")
-    parser.add_argument("--json", action="store_true", help="print JSON in SI units; a list for several machines")
-    parser.add_argument("--csv", metavar="PATH", help="write one row a layer to this file, in SI units")
+    for title, adders in GROUPS.items():
+        group = parser.add_argument_group(title)
+        for add in adders:
+            add(group)
+
+
+def add_output(parser: Arguments) -> None:
+    """What is shown, checked and written."""
+    add = parser.add_argument
+    add("--bounds", action="store_true", help="show both bounds: fused (compiled) and unfused (eager)")
+    add("--strict", action="store_true", help="fail (exit code 1) where any op has no cost rule")
+    add("--json", action="store_true", help="print JSON in SI units; a list for several machines")
+    add("--csv", metavar="PATH", help="write one row a layer to this file, in SI units")
     add_depth(parser)
-    parser.add_argument("--top", metavar="N", type=whole_number, default=10, help="dearest layers shown (default 10)")
+    add("--top", metavar="N", type=whole_number, default=10, help="dearest layers shown (default 10)")
+
+
+GROUPS = {
+    "what is shown, checked and written": (add_output,),
+    "beyond the machine: the plug, the grid, carbon and water": (add_chain,),
+    "a served language model, asked for by --isl": (add_request, add_load, add_deployment),
+    "an image or a video of a published generator": (add_generation,),
+}
+"""Of the many arguments: title -> what adds them."""
 
 
 def run(arguments: Namespace) -> int:

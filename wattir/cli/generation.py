@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
+from argparse import ArgumentTypeError, BooleanOptionalAction, Namespace
 from typing import TYPE_CHECKING, Any
 
 from wattir.cli.arguments import count
@@ -11,6 +11,8 @@ from wattir.cli.serving import NOT_SERVING, ONLY_SERVING, option, share
 from wattir.errors import InputError
 
 if TYPE_CHECKING:
+    from argparse import _ActionsContainer as Arguments
+
     from wattir.chain import Link
     from wattir.generation_report import GenerationReport
 
@@ -20,7 +22,7 @@ NOT_GENERATION = (*(name for name in NOT_SERVING if name != "batch_size"), "isl"
 """Options of `estimate` that say nothing of a generator."""
 
 
-def add_generation(parser: ArgumentParser) -> None:
+def add_generation(parser: Arguments) -> None:
     """What one call of a generator of images or video asks."""
     add = parser.add_argument
     add("--steps", metavar="N", type=count, help="denoising steps of an image or a video (default: the model's)")

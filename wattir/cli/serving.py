@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING, Any
 
 from wattir.cli.arguments import count, whole_number
 from wattir.errors import InputError
 
 if TYPE_CHECKING:
+    from argparse import _ActionsContainer as Arguments
+
     from wattir.chain import Link
     from wattir.device import Device
     from wattir.serving_model import Request
@@ -20,7 +22,7 @@ NOT_SERVING = ("batch_size", "set", "input", "bounds", "strict", "csv", "runtime
 """Options of `estimate` that say nothing of a served model."""
 
 
-def add_request(parser: ArgumentParser) -> None:
+def add_request(parser: Arguments) -> None:
     """What one request asks."""
     add = parser.add_argument
     add("--isl", metavar="N", type=count, help="tokens of a prompt; asks for serving a language model")
@@ -34,14 +36,14 @@ def add_request(parser: ArgumentParser) -> None:
     add("--draft-cost", metavar="X", type=share(1.0), help="what guessing adds to a step, as a share of it")
 
 
-def add_load(parser: ArgumentParser) -> None:
+def add_load(parser: Arguments) -> None:
     """How much is asked at a time."""
     add = parser.add_argument
     add("--concurrency", metavar="N", type=count, help="requests under way at a time (default: 1)")
     add("--rate", metavar="X", type=share(1e9), help="requests per second that arrive; the batch follows from it")
 
 
-def add_deployment(parser: ArgumentParser) -> None:
+def add_deployment(parser: Arguments) -> None:
     """How a model lies on devices."""
     add = parser.add_argument
     add("--tp-size", metavar="N", type=count, help="devices that share every layer (tensor parallel)")
@@ -51,7 +53,7 @@ def add_deployment(parser: ArgumentParser) -> None:
     add_held(parser)
 
 
-def add_held(parser: ArgumentParser) -> None:
+def add_held(parser: Arguments) -> None:
     """How numbers are held, and by which engine they are served."""
     add = parser.add_argument
     add("--weights", metavar="DTYPE", help="bf16, fp16, fp8, fp8_channel, int8, int4 or mxfp4 (default: as the model)")
