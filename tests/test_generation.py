@@ -142,6 +142,16 @@ def test_a_model_that_the_memory_does_not_hold():
         generate("Wan2.1-T2V-14B-Diffusers", load_device("l4"))
 
 
+def test_a_decoder_in_32_bits_holds_its_weights_so():
+    """SDXL's pipeline casts its autoencoder up: its weights take 4 bytes each, those of all others 2."""
+    one = placed("stabilityai/stable-diffusion-xl-base-1.0")
+    of, prompt = one.of, one.prompt()
+    decoder = diffusion.decoder_graph(of, of.picture).params
+    others = diffusion.denoiser_graph(of, of.picture).params
+    others += sum(diffusion.encoder_graph(of, part).params for part in of.encoders)
+    assert one.phases(prompt).weight_bytes == 4 * decoder + 2 * others
+
+
 def test_names_are_found_whatever_their_publisher_and_near_ones_suggested():
     assert diffusion.find("flux.1-DEV") == FLUX and diffusion.find("THUDM/CogVideoX-2b") == "zai-org/CogVideoX-2b"
     with pytest.raises(InputError, match=r"did you mean flux\.1-dev"):

@@ -12,6 +12,7 @@ from wattir.device import Device
 from wattir.errors import SizeError
 from wattir.generation import Demand, PhaseCost, call_cost, phase_cost
 from wattir.generation_engine import PARTS, Stack
+from wattir.kinds import DTYPE_BYTES
 from wattir.roofline import kernel_cost
 from wattir.serving_model import whole
 from wattir.tape import TapeBuilder
@@ -106,9 +107,10 @@ def is_generator(model: str) -> bool:
 class Kernels:
     """The kernels of a graph on a machine, ready to be asked for a batch."""
 
-    def __init__(self, model: CostModel) -> None:
+    def __init__(self, model: CostModel, dtype: str = "bf16") -> None:
         c = model.device.coefficients
-        self.static_w, self.busy_w, self.trees, self.params = c.static_w, c.busy_w, model.trees, model.graph.params
+        self.static_w, self.busy_w, self.trees = c.static_w, c.busy_w, model.trees
+        self.weight_bytes = DTYPE_BYTES[dtype] * int(str(model.graph.params))
         self.sizes = dict(model.sizes)
         tape = TapeBuilder(tuple(self.sizes))
         rows = tuple(zip(model.kernels, model.rows, strict=True))
@@ -185,12 +187,12 @@ class Phases:
 
     @property
     def weight_bytes(self) -> float:
-        """Of all components, in 16 bits."""
-        return 2.0 * sum(int(str(kernels.params)) for kernels in (*self.text, *self.prior, self.step, self.decode))
+        """Of all components, each in the type that it runs in."""
+        return float(sum(kernels.weight_bytes for kernels in (*self.text, *self.prior, self.step, self.decode)))
 
 
 class Generated:
-    """A generator on a machine, its components in 16 bits on every device."""
+    """A generator on a machine, its components on every device: in 16 bits but for decoders that run in 32."""
 
     def __init__(self, model: Any, device: Device, sharing: Sharing | None = None) -> None:
         self.of = generators().load_generator(model) if isinstance(model, str) else model
@@ -233,12 +235,12 @@ class Generated:
             step = make.denoiser_graph(of, picture, ulysses=self.sharing.ulysses, ring=self.sharing.ring)
             text = tuple(self._kernels(make.encoder_graph(of, part)) for part in of.encoders)
             prior = (self._kernels(make.prior_graph(of, picture)),) if of.prior else ()
-            decode = self._kernels(make.decoder_graph(of, picture))
+            decode = self._kernels(make.decoder_graph(of, picture), of.call.decoder_dtype)
             self._phases[size] = Phases(text, prior, self._kernels(step), decode)
         return self._phases[size]
 
-    def _kernels(self, graph: Any) -> Kernels:
-        return Kernels(compile_graph(graph, self.device, "eager"))
+    def _kernels(self, graph: Any, dtype: str = "bf16") -> Kernels:
+        return Kernels(compile_graph(graph, self.device, "eager"), dtype)
 
     @property
     def limit_bytes(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wattir.dims import Size
 from wattir.frontends.configs.diffusion.canvas import ROTARY_KERNELS, Canvas
@@ -45,16 +45,16 @@ def timestep(w: Canvas, name: str, batch: Size, width: int, channels: int = TIME
         return two_layers(w, "embedder", w.waves("proj", batch, channels), width)
 
 
-def projected(w: Canvas, name: str, emb: str, width: int) -> str:
+def projected(w: Canvas, name: str, emb: str, width: int, bias: bool = True) -> str:
     """silu and a product: shifts, scales and gates from the conditioning."""
     with w.at(name):
-        return w.linear("linear", w.act("silu", "silu", emb), width, bias=True)
+        return w.linear("linear", w.act("silu", "silu", emb), width, bias)
 
 
-def continuous_norm(w: Canvas, name: str, x: str, emb: str) -> str:
+def continuous_norm(w: Canvas, name: str, x: str, emb: str, bias: bool = True) -> str:
     """A layer norm without weights, modulated by the conditioning (diffusers `AdaLayerNormContinuous`)."""
     with w.at(name):
-        by = projected(w, "emb", emb, 2 * w.width(x))
+        by = projected(w, "emb", emb, 2 * w.width(x), bias)
         return w.modulated("modulate", w.layer_norm("norm", x), by)
 
 
@@ -65,7 +65,8 @@ LOOSE = "loose_rms_norm"
 @dataclass(frozen=True)
 class Heads:
     """How tokens attend: `heads` of `d`; `qkv_bias`, `out_bias`; `qk_norm`: a norm's function (or `LOOSE`), `norm_over`
-    each ``head`` or ``all`` heads; `rotary`."""
+    each ``head`` or ``all`` heads, with `norm_weight` and `norm_bias`; `rotary`; `kv_heads`: fewer keys and values than
+    queries, repeated for them (0: as many)."""
 
     heads: int
     d: int
@@ -75,22 +76,46 @@ class Heads:
     norm_over: str = "head"
     norm_bias: bool = False
     rotary: bool = False
+    norm_weight: bool = True
+    kv_heads: int = 0
 
     @property
     def width(self) -> int:
         """Channels of all heads."""
         return self.heads * self.d
 
+    @property
+    def kv_width(self) -> int:
+        """Channels of the keys, and of the values."""
+        return (self.kv_heads or self.heads) * self.d
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A feed-forward part of `width`; `gated`: ``joined`` where half of twice as wide a product gates the other half,
+    ``apart`` where a product of its own does."""
+
+    width: int
+    act: str = "gelu_tanh"
+    gated: str = ""
+    bias: bool = True
+
 
 def queries(w: Canvas, prefix: str, x: str, a: Heads, name: str, suffix: str = "") -> str:
     """Queries or keys: product, norm, rotary embedding. Their names in diffusers: ``to_q``, ``add_q_proj``."""
-    q = w.linear(f"{prefix}_{name}{suffix}", x, a.width, a.qkv_bias)
+    width = a.width if name == "q" else a.kv_width
+    q = w.linear(f"{prefix}_{name}{suffix}", x, width, a.qkv_bias)
     if a.qk_norm:
-        length = a.d if a.norm_over == "head" else a.width
+        length = a.d if a.norm_over == "head" else width
         if a.qk_norm == LOOSE:
             return w.loose_rms_norm(f"norm_{prefix}_{name}", q, length)
-        q = w.norm(f"norm_{prefix}_{name}", q, a.qk_norm, bias=a.norm_bias, length=length)
+        q = w.norm(f"norm_{prefix}_{name}", q, a.qk_norm, weight=a.norm_weight, bias=a.norm_bias, length=length)
     return q
+
+
+def repeated(w: Canvas, name: str, x: str, a: Heads) -> str:
+    """Keys or values as often as there are queries for them."""
+    return w.moved(name, x, *w.shape(x)[:2], a.width) if a.kv_width < a.width else x
 
 
 def turned(w: Canvas, name: str, x: str, a: Heads) -> str:
@@ -109,11 +134,12 @@ def attention(
     with w.at(name):
         source = context or x
         q, k = queries(w, "to", x, a, "q"), queries(w, "to", source, a, "k")
-        v = w.linear("to_v", source, a.width, a.qkv_bias)
+        v = w.linear("to_v", source, a.kv_width, a.qkv_bias)
         if not context or turn_queries:
             q = turned(w, "q", q, a)
         if not context:
             k = turned(w, "k", k, a)
+        k, v = repeated(w, "k.repeat", k, a), repeated(w, "v.repeat", v, a)
         mixed = w.attend("attn", q, k, v, a.heads, shared=not context, whole=whole)
         return w.linear("to_out", mixed, out or w.width(x), a.out_bias)
 
@@ -128,10 +154,9 @@ def joint_attention(
     with w.at(name):
         both = []
         for part in ("q", "k", "v"):
-            normed = a if part != "v" else Heads(a.heads, a.d, a.qkv_bias)
+            normed = a if part != "v" else replace(a, qk_norm="")
             own = queries(w, "to", x, normed, part)
-            added = Heads(a.heads, a.d, qk_norm=normed.qk_norm, norm_bias=a.norm_bias)
-            other = queries(w, "add", text, added, part, "_proj")
+            other = queries(w, "add", text, normed, part, "_proj")
             total = rows + w.shape(text)[1]
             both.append(w.joined(f"{part}.cat", (own, other), batch, total, a.width))
         both[:2] = [turned(w, part, each, a) for part, each in zip("qk", both[:2], strict=True)]
@@ -142,13 +167,17 @@ def joint_attention(
         return image, (w.linear("to_add_out", words, w.width(text), a.out_bias) if text_out else "")
 
 
-def feed_forward(
-    w: Canvas, name: str, x: str, width: int, act: str = "gelu_tanh", gated: bool = False, bias: bool = True
-) -> str:
-    """out(act(up(x))); `gated`: half of twice as wide a product gates the other half."""
+def feed_forward(w: Canvas, name: str, x: str, feed: Feed) -> str:
+    """out(act(up(x))), or out(act(gate(x)) up(x))."""
+    width, bias = feed.width, feed.bias
     with w.at(name):
-        up = w.linear("up", x, (2 if gated else 1) * width, bias)
-        up = w.act("act", act, up, up, last=width) if gated else w.act("act", act, up)
+        up = w.linear("up", x, (2 if feed.gated == "joined" else 1) * width, bias)
+        if feed.gated == "joined":
+            up = w.act("act", feed.act, up, up, last=width)
+        elif feed.gated == "apart":
+            up = w.pointwise("gate", "mul", w.act("act", feed.act, up), w.linear("gate_proj", x, width, bias))
+        else:
+            up = w.act("act", feed.act, up)
         return w.linear("down", up, w.width(x), bias)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from wattir.dims import Size
 from wattir.frontends.configs.decoder import forward_graph
-from wattir.frontends.configs.diffusion.blocks import Heads, attention, feed_forward
+from wattir.frontends.configs.diffusion.blocks import Feed, Heads, attention, feed_forward
 from wattir.frontends.configs.diffusion.canvas import Canvas
 from wattir.frontends.configs.huggingface import decoder_of
 from wattir.frontends.configs.keys import Keys
@@ -35,7 +35,9 @@ def _clip_layers(w: Canvas, k: Keys, x: str, name: str, depth: int, heads: int, 
     with w.at(name, k.whole("num_hidden_layers", default=depth)):
         x = w.add("self_attn.sum", attention(w, "self_attn", w.layer_norm("layer_norm1", x, affine=True), a), x)
         normed = w.layer_norm("layer_norm2", x, affine=True)
-        return w.add("mlp.sum", feed_forward(w, "mlp", normed, k.whole("intermediate_size", default=wide), act), x)
+        return w.add(
+            "mlp.sum", feed_forward(w, "mlp", normed, Feed(k.whole("intermediate_size", default=wide), act)), x
+        )
 
 
 def _embedded(w: Canvas, batch: Size, tokens: int, width: int, vocab: int, places: int = 0) -> str:
@@ -56,12 +58,11 @@ def t5(w: Canvas, k: Keys, batch: Size, tokens: int) -> str:
     x = _embedded(w, batch, tokens, width, k.whole("vocab_size", default=32128))
     biases = depth if k.text("model_type", "t5") == "umt5" else 1
     w.parameter("relative_attention_bias", biases * k.whole("relative_attention_num_buckets", default=32), heads)
-    act = "gelu_new" if gated else "relu"
+    feed = Feed(k.whole("d_ff", default=2048), "gelu_new" if gated else "relu", "joined" if gated else "", bias=False)
     with w.at("encoder.block", depth):
         x = w.add("attn.sum", attention(w, "attn", w.norm("layer_norm1", x, "rms_norm"), a), x)
         normed = w.norm("layer_norm2", x, "rms_norm")
-        fed = feed_forward(w, "ff", normed, k.whole("d_ff", default=2048), act, gated, bias=False)
-        x = w.add("ff.sum", fed, x)
+        x = w.add("ff.sum", feed_forward(w, "ff", normed, feed), x)
     return w.norm("final_layer_norm", x, "rms_norm")
 
 
@@ -74,7 +75,7 @@ def bert(w: Canvas, k: Keys, batch: Size, tokens: int) -> str:
     with w.at("encoder.layer", k.whole("num_hidden_layers", default=12)):
         mixed = attention(w, "attention", x, Heads(heads, width // heads))
         x = w.layer_norm("attention.LayerNorm", w.add("attention.sum", mixed, x), affine=True)
-        fed = feed_forward(w, "output", x, k.whole("intermediate_size", default=3072), "gelu")
+        fed = feed_forward(w, "output", x, Feed(k.whole("intermediate_size", default=3072), "gelu"))
         x = w.layer_norm("output.LayerNorm", w.add("output.sum", fed, x), affine=True)
     first = w.moved("first", x, batch, width)
     return w.joined("outputs", (x, w.linear("pooler", first, width, bias=True)), batch, tokens + 1, width)

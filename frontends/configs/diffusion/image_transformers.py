@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from wattir.frontends.configs.diffusion.blocks import (
     LOOSE,
+    Feed,
     Heads,
     Latent,
     attention,
@@ -56,39 +57,51 @@ def flux(w: Canvas, k: Keys, at: Latent) -> str:
     return w.linear("proj_out", continuous_norm(w, "norm_out", x, emb), patch * patch * out, bias=True)
 
 
-def double_stream(w: Canvas, x: str, text: str, emb: str, a: Heads, *, last: bool = False, dual: bool = False,
-                  ratio: float = 4.0, whole: int = 0) -> tuple[str, str]:  # fmt: skip
+def double_stream(
+    w: Canvas, x: str, text: str, emb: str, a: Heads, *, feed: Feed | None = None, by: tuple[str, str] | None = None,
+    last: bool = False, dual: bool = False, whole: int = 0, wide: bool = False,
+) -> tuple[str, str]:  # fmt: skip
     """A block of MM-DiT: image and text each with norms, modulation and feed-forward of their own, and one attention.
 
-    `last`: nothing reads its text; `dual`: the image has a second attention to itself.
+    `by`: the modulations of both, where they do not come from `emb` by products of the block's own; `last`: nothing
+    reads its text; `dual`: the image has a second attention to itself; `wide`: norms in 32 bits.
     """
     width = w.width(x)
-    by = projected(w, "norm1", emb, (9 if dual else 6) * width)
-    normed = w.modulated("norm1.modulate", w.layer_norm("norm1.norm", x), by)
-    second = w.modulated("norm1.modulate2", normed, by) if dual else ""
-    by_text = projected(w, "norm1_context", emb, (2 if last else 6) * width)
-    normed_text = w.modulated("norm1_context.modulate", w.layer_norm("norm1_context.norm", text), by_text)
-    mixed, words = joint_attention(w, "attn", normed, normed_text, a, text_out=not last, whole=whole)
-    x = w.gated_residual("attn", mixed, x, by)
+    own, other = by or (projected(w, "norm1", emb, (9 if dual else 6) * width),
+                        projected(w, "norm1_context", emb, (2 if last else 6) * width))  # fmt: skip
+    normed = w.modulated("norm1.modulate", w.layer_norm("norm1.norm", x, wide=wide), own)
+    second = w.modulated("norm1.modulate2", normed, own) if dual else ""
+    words = w.layer_norm("norm1_context.norm", text, wide=wide)
+    words = w.modulated("norm1_context.modulate", words, other)
+    mixed, words = joint_attention(w, "attn", normed, words, a, text_out=not last, whole=whole)
+    x = w.gated_residual("attn", mixed, x, own)
     if dual:
-        x = w.gated_residual("attn2", attention(w, "attn2", second, a), x, by)
-    x = fed(w, "ff", x, by, int(ratio * width))
+        x = w.gated_residual("attn2", attention(w, "attn2", second, a), x, own)
+    x = fed(w, "ff", x, own, feed or Feed(4 * width), wide)
     if last:
         return x, ""
-    text = w.gated_residual("attn_context", words, text, by_text)
-    return x, fed(w, "ff_context", text, by_text, int(ratio * w.width(text)))
+    text = w.gated_residual("attn_context", words, text, other)
+    return x, fed(w, "ff_context", text, other, feed or Feed(4 * w.width(text)), wide)
 
 
-def fed(w: Canvas, name: str, x: str, by: str, width: int) -> str:
+def fed(w: Canvas, name: str, x: str, by: str, feed: Feed, wide: bool = False) -> str:
     """x + gate * feed-forward of the modulated norm of x."""
-    normed = w.modulated(f"{name}.modulate", w.layer_norm(f"{name}.norm", x), by)
-    return w.gated_residual(name, feed_forward(w, name, normed, width), x, by)
+    normed = w.modulated(f"{name}.modulate", w.layer_norm(f"{name}.norm", x, wide=wide), by)
+    return w.gated_residual(name, feed_forward(w, name, normed, feed), x, by)
 
 
-def single_stream(w: Canvas, x: str, emb: str, a: Heads, mlp: int, whole: int = 0) -> str:
-    """A block of FLUX in which one product closes attention and feed-forward part together."""
+def one_stream(w: Canvas, x: str, by: str, a: Heads, feed: Feed, *, whole: int = 0, wide: bool = False) -> str:
+    """A block of one stream: attention of all tokens to each other, then a feed-forward part, each modulated."""
+    normed = w.modulated("norm1.modulate", w.layer_norm("norm1.norm", x, wide=wide), by)
+    x = w.gated_residual("attn", attention(w, "attn", normed, a, whole=whole), x, by)
+    return fed(w, "ff", x, by, feed, wide)
+
+
+def single_stream(w: Canvas, x: str, emb: str, a: Heads, mlp: int, whole: int = 0, by: str = "") -> str:
+    """A block of FLUX in which one product closes attention and feed-forward part together; `by`: its modulation, where
+    that does not come from `emb`."""
     width = w.width(x)
-    by = projected(w, "norm", emb, 3 * width)
+    by = by or projected(w, "norm", emb, 3 * width)
     normed = w.modulated("norm.modulate", w.layer_norm("norm.norm", x), by)
     up = w.act("act_mlp", "gelu_tanh", w.linear("proj_mlp", normed, mlp, bias=True))
     mixed = mixed_tokens(w, normed, a, whole)
@@ -163,7 +176,7 @@ def pixart(w: Canvas, k: Keys, at: Latent) -> str:
         normed = w.modulated("norm1.modulate", w.layer_norm("norm1", x), by)
         x = w.gated_residual("attn1", attention(w, "attn1", normed, a), x, by)
         x = w.add("attn2.sum", attention(w, "attn2", x, a, text), x)
-        x = fed(w, "ff", x, by, 4 * a.width)
+        x = fed(w, "ff", x, by, Feed(4 * a.width))
     w.parameter("scale_shift_table", 2, a.width)
     x = w.modulated("norm_out.modulate", w.layer_norm("norm_out", x), emb)
     return w.linear("proj_out", x, patch * patch * k.whole("out_channels", default=8), bias=True)
@@ -194,7 +207,7 @@ def hunyuan_dit(w: Canvas, k: Keys, at: Latent) -> str:
             normed = w.layer_norm("norm2", x, affine=True, wide=True)
             x = w.add("attn2.sum", attention(w, "attn2", normed, a, context, turn_queries=True), x)
             normed = w.layer_norm("norm3", x, affine=True, wide=True)
-            x = w.add("ff.sum", feed_forward(w, "ff", normed, int(k.number("mlp_ratio", 4.0) * a.width)), x)
+            x = w.add("ff.sum", feed_forward(w, "ff", normed, Feed(int(k.number("mlp_ratio", 4.0) * a.width))), x)
     out = patch * patch * channels * (2 if k.flag("learn_sigma", True) else 1)
     return w.linear("proj_out", continuous_norm(w, "norm_out", x, emb), out, bias=True)
 

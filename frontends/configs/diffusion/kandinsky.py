@@ -6,7 +6,7 @@ Defaults are those of the classes. Source: huggingface/diffusers 0.35, src/diffu
 from __future__ import annotations
 
 from wattir.dims import product
-from wattir.frontends.configs.diffusion.blocks import Heads, Latent, attention, feed_forward, two_layers
+from wattir.frontends.configs.diffusion.blocks import Feed, Heads, Latent, attention, feed_forward, two_layers
 from wattir.frontends.configs.diffusion.canvas import Canvas
 from wattir.frontends.configs.diffusion.image_decoders import widths
 from wattir.frontends.configs.diffusion.maps import doubled, residual_block
@@ -214,7 +214,7 @@ def prior(w: Canvas, k: Keys, at: Latent) -> str:
     x = w.kernels("positions", w.joined("cat", (words, vector, emb, latent), at.batch, tokens, width))
     with w.at("transformer_blocks", k.whole("num_layers", default=20)):
         x = w.add("attn1.sum", attention(w, "attn1", w.layer_norm("norm1", x, affine=True), a), x)
-        fed = feed_forward(w, "ff", w.layer_norm("norm3", x, affine=True), 4 * width, "gelu")
+        fed = feed_forward(w, "ff", w.layer_norm("norm3", x, affine=True), Feed(4 * width, "gelu"))
         x = w.add("ff.sum", fed, x)
     last = w.moved("last", w.layer_norm("norm_out", x, affine=True), at.batch, width)
     w.parameter("clip_mean_std", 2, channels)

@@ -12,7 +12,7 @@ from typing import Any
 
 from wattir.dims import Size, product
 from wattir.errors import UnsupportedError
-from wattir.frontends.configs.diffusion.blocks import Heads, Latent, attention, feed_forward, two_layers
+from wattir.frontends.configs.diffusion.blocks import Feed, Heads, Latent, attention, feed_forward, two_layers
 from wattir.frontends.configs.diffusion.canvas import Canvas
 from wattir.frontends.configs.diffusion.image_decoders import widths
 from wattir.frontends.configs.diffusion.maps import doubled, residual_block, upsampled
@@ -165,5 +165,5 @@ def basic_block(w: Canvas, x: str, text: str, heads: int) -> str:
     a = Heads(heads, width // heads, qkv_bias=False)
     x = w.add("attn1.sum", attention(w, "attn1", w.layer_norm("norm1", x, affine=True), a), x)
     x = w.add("attn2.sum", attention(w, "attn2", w.layer_norm("norm2", x, affine=True), a, text), x)
-    fed = feed_forward(w, "ff", w.layer_norm("norm3", x, affine=True), 4 * width, "gelu", gated=True)
+    fed = feed_forward(w, "ff", w.layer_norm("norm3", x, affine=True), Feed(4 * width, "gelu", "joined"))
     return w.add("ff.sum", fed, x)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from wattir.frontends.configs.diffusion.blocks import (
     LOOSE,
+    Feed,
     Heads,
     Latent,
     attention,
@@ -45,7 +46,7 @@ def cogvideox(w: Canvas, k: Keys, at: Latent) -> str:
         mixed = attention(w, "attn1", both, a, whole=w.whole_text(at.text))
         x, text = _residuals(w, "attn", mixed, x, text, by)
         both, by = _norm_zero(w, "norm2", x, text, emb)
-        x, text = _residuals(w, "ff", feed_forward(w, "ff", both, 4 * width), x, text, by)
+        x, text = _residuals(w, "ff", feed_forward(w, "ff", both, Feed(4 * width)), x, text, by)
     both = w.layer_norm("norm_final", w.joined("cat", (text, x), at.batch, rows + w.shape(text)[1], width), affine=True)
     x = w.moved("video", both, at.batch, rows, width)
     by = projected(w, "norm_out", emb, 2 * width)
@@ -90,7 +91,7 @@ def wan(w: Canvas, k: Keys, at: Latent) -> str:
         normed = w.layer_norm("norm2", x, affine=True, wide=True) if k.flag("cross_attn_norm", True) else x
         x = w.add("attn2.sum", attention(w, "attn2", normed, a, text), x)
         normed = _wide_modulated(w, "norm3", x, by)
-        x = _wide_residual(w, "ffn", feed_forward(w, "ffn", normed, k.whole("ffn_dim", default=13824)), x, by)
+        x = _wide_residual(w, "ffn", feed_forward(w, "ffn", normed, Feed(k.whole("ffn_dim", default=13824))), x, by)
     w.parameter("scale_shift_table", 2, width)
     x = _wide_modulated(w, "norm_out", x, emb)
     return w.linear("proj_out", x, k.whole("out_channels", default=16) * patch[0] * patch[1] * patch[2], bias=True)
@@ -122,7 +123,7 @@ def hunyuan_video(w: Canvas, k: Keys, at: Latent) -> str:
     text = _refined(w, k, at, replace(a, qk_norm="", rotary=False))
     text, whole = w.moved("text.share", text, at.batch, w.local_text(at.text), width), w.whole_text(at.text)
     with w.at("transformer_blocks", k.whole("num_layers", default=20)):
-        x, text = double_stream(w, x, text, emb, a, ratio=ratio, whole=whole)
+        x, text = double_stream(w, x, text, emb, a, feed=Feed(int(ratio * width)), whole=whole)
     rows = w.shape(x)[1]
     both = w.joined("cat", (x, text), at.batch, rows + w.shape(text)[1], width)
     with w.at("single_transformer_blocks", k.whole("num_single_layers", default=40)):
@@ -147,6 +148,6 @@ def _refined(w: Canvas, k: Keys, at: Latent, a: Heads) -> str:
             mixed = attention(w, "attn", w.layer_norm("norm1", x, affine=True), a)
             x = w.gated_residual("attn", mixed, x, by)
             normed = w.layer_norm("norm2", x, affine=True)
-            x = w.gated_residual("ff", feed_forward(w, "ff", normed, 4 * a.width, "silu"), x, by)
+            x = w.gated_residual("ff", feed_forward(w, "ff", normed, Feed(4 * a.width, "silu")), x, by)
     w.ulysses, w.ring = ulysses, ring
     return x

@@ -6,12 +6,14 @@ Defaults are those of the classes. Source: huggingface/diffusers 0.35, src/diffu
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isqrt
 
 from wattir.dims import Size, product
-from wattir.frontends.configs.diffusion.blocks import Heads, Latent, attention, feed_forward, two_layers
+from wattir.frontends.configs.diffusion.blocks import Feed, Heads, Latent, attention, feed_forward, two_layers
 from wattir.frontends.configs.diffusion.canvas import Canvas
+from wattir.frontends.configs.diffusion.image_decoders import widths
 from wattir.frontends.configs.diffusion.maps import residual_block
-from wattir.frontends.configs.diffusion.unets import Mix, Stage, basic_block, transformer, unet
+from wattir.frontends.configs.diffusion.unets import STAGES, Mix, Stage, basic_block, transformer, unet
 from wattir.frontends.configs.keys import Keys
 
 IMAGE_TOKENS = 64
@@ -70,12 +72,44 @@ def _block_3d(d: int) -> Mix:
 
 
 def i2vgen(w: Canvas, k: Keys, at: Latent) -> str:
-    """I2VGenXLUNet: as UNet3DConditionModel, which also reads tokens of the image it starts from; the few layers that
-    make these are left out."""
-    channels = k.whole("in_channels", default=4)
+    """I2VGenXLUNet: as UNet3DConditionModel, which also reads tokens of the image it starts from, and beside the noise
+    its latents."""
+    channels, width = k.whole("in_channels", default=4), k.whole("cross_attention_dim", default=1024)
+    wide = 4 * widths(k, STAGES)[0]
+    fps = w.waves("fps_proj", at.batch, wide // 4)
+    two_layers(w, "fps_embedding", fps, wide)
+    two_layers(w, "context_embedding", w.given("image", at.batch, width), wide, out=width * channels)
+    _image_tokens(w, at, channels, width)
+    _image_latents(w, at, channels)
     seen = replace(at, tokens=(at.text + IMAGE_TOKENS + channels,))
-    joined = Keys({"cross_attention_dim": 1024, **k.values, "in_channels": 2 * channels}, k.where)
-    return unet_3d(w, joined, seen)
+    return unet_3d(w, Keys({"cross_attention_dim": width, **k.values, "in_channels": 2 * channels}, k.where), seen)
+
+
+def _image_tokens(w: Canvas, at: Latent, channels: int, width: int) -> str:
+    """The first frame's latents, pooled to 32 by 32 points and halved twice."""
+    with w.at("image_latents_context_embedding"):
+        x = w.given("latent", at.batch, 4, at.height, at.width)
+        x = w.act("silu", "silu", w.conv("conv_in", x, 8 * channels, 3))
+        side = 4 * isqrt(IMAGE_TOKENS)
+        window = max(at.height * at.width // side**2, 1)
+        x = w.op("pooling", "pool", (x,), (at.batch, 8 * channels, side, side), function="average", window=window)
+        x = w.act("silu2", "silu", w.conv("conv", x, 16 * channels, 3, 2))
+        return w.conv("conv_out", x, width, 3, 2)
+
+
+def _image_latents(w: Canvas, at: Latent, channels: int) -> str:
+    """The image's latents in each frame, which then look at each other over the frames."""
+    with w.at("image_latents_proj_in"):
+        x = w.given("latents", at.batch * at.frames, 4, at.height, at.width)
+        x = w.act("silu", "silu", w.conv("conv_in", x, 4 * channels, 3))
+        x = w.act("silu2", "silu", w.conv("conv", x, 4 * channels, 3))
+        x = w.conv("conv_out", x, channels, 3)
+    with w.at("image_latents_temporal_encoder"):
+        x = w.moved("tokens", x, at.batch * at.height * at.width, at.frames, channels)
+        a = Heads(2, channels, qkv_bias=False)
+        x = w.add("attn1.sum", attention(w, "attn1", w.layer_norm("norm1", x, affine=True), a), x)
+        x = w.add("ff.sum", feed_forward(w, "ff", x, Feed(4 * channels, "gelu")), x)
+        return w.moved("video", x, at.batch * at.frames, channels, at.height, at.width)
 
 
 def motion(w: Canvas, k: Keys, at: Latent) -> str:
@@ -102,7 +136,7 @@ def spatio_temporal(w: Canvas, k: Keys, at: Latent) -> str:
         x = _mixed_residual(w, f"resnets.{name}", x, stage, emb)
         return _mixed_transformer(w, f"attentions.{name}", x, context, stage, depth) if depth else x
 
-    return unet(w, k, at, block)
+    return unet(w, k, at, block, once=True)
 
 
 def _mixed_residual(w: Canvas, name: str, x: str, stage: Stage, emb: str) -> str:
@@ -140,9 +174,9 @@ def _temporal_block(w: Canvas, x: str, context: str, stage: Stage, shape: tuple[
     with w.at("temporal"):
         seen = w.moved("context", context, shape[0], *w.shape(context)[1:])
         x = w.moved("tokens", x, *shape)
-        fed = feed_forward(w, "ff_in", w.layer_norm("norm_in", x, affine=True), 4 * width, "gelu", gated=True)
+        fed = feed_forward(w, "ff_in", w.layer_norm("norm_in", x, affine=True), Feed(4 * width, "gelu", "joined"))
         x = w.add("ff_in.sum", fed, x)
         x = w.add("attn1.sum", attention(w, "attn1", w.layer_norm("norm1", x, affine=True), a), x)
         x = w.add("attn2.sum", attention(w, "attn2", w.layer_norm("norm2", x, affine=True), a, seen), x)
-        fed = feed_forward(w, "ff", w.layer_norm("norm3", x, affine=True), 4 * width, "gelu", gated=True)
+        fed = feed_forward(w, "ff", w.layer_norm("norm3", x, affine=True), Feed(4 * width, "gelu", "joined"))
         return w.add("ff.sum", fed, x)
