@@ -22,7 +22,8 @@ from wattir.generation_engine import PARTS, Stack, borrowed
 from wattir.serving import Held, at_limit, hidden, own_or_lent
 
 PHASES = ("text", "denoise", "decode", "call")
-"""Encoding the prompts; the denoiser, all steps; latents to pixels; what the host does around them."""
+"""Encoding the prompts, and an image to start from; the denoiser, all steps; latents to pixels; what the host does
+around them."""
 FACTORS = ("work", "static", "host", "communication", "waiting")
 """What joules go to. work: kernels that run, their arithmetic and bytes; static: what devices draw anyhow while they
 work; host: the same while they wait for its launches; waiting: devices that have no part in a phase."""

@@ -178,17 +178,21 @@ def part_of(work: Work) -> str:
 
 @dataclass(frozen=True)
 class Phases:
-    """The kernels of a call's phases at one size of picture."""
+    """The kernels of a call's phases at one size of picture; `experts`: how many denoisers there are besides the one
+    that runs a step."""
 
     text: tuple[Kernels, ...]
+    image: tuple[Kernels, ...]
     prior: tuple[Kernels, ...]
     step: Kernels
     decode: Kernels
+    experts: int
 
     @property
     def weight_bytes(self) -> float:
         """Of all components, each in the type that it runs in."""
-        return float(sum(kernels.weight_bytes for kernels in (*self.text, *self.prior, self.step, self.decode)))
+        steps = (self.step,) * (1 + self.experts)
+        return float(sum(each.weight_bytes for each in (*self.text, *self.image, *self.prior, *steps, self.decode)))
 
 
 class Generated:
@@ -220,6 +224,8 @@ class Generated:
         phases, text = self.phases(prompt), Demand()
         for kernels in phases.text:
             text.add(kernels.demand(prompt.samples))
+        for kernels in phases.image:
+            text.add(kernels.demand(prompt.batch))
         for kernels in phases.prior:
             text.add(kernels.demand(prompt.samples), self.of.call.prior_steps)
         found = Demands(text, phases.step.demand(prompt.samples), phases.decode.demand(prompt.batch))
@@ -235,8 +241,10 @@ class Generated:
             step = make.denoiser_graph(of, picture, ulysses=self.sharing.ulysses, ring=self.sharing.ring)
             text = tuple(self._kernels(make.encoder_graph(of, part)) for part in of.encoders)
             prior = (self._kernels(make.prior_graph(of, picture)),) if of.prior else ()
+            image = make.image_graph(of, picture)
+            images = (self._kernels(image),) if image else ()
             decode = self._kernels(make.decoder_graph(of, picture), of.call.decoder_dtype)
-            self._phases[size] = Phases(text, prior, self._kernels(step), decode)
+            self._phases[size] = Phases(text, images, prior, self._kernels(step), decode, len(of.experts))
         return self._phases[size]
 
     def _kernels(self, graph: Any, dtype: str = "bf16") -> Kernels:

@@ -111,7 +111,7 @@ FAMILIES: dict[str, Callable[[Keys], dense.Found]] = {
     kind: family
     for family, kinds in {
         dense.llama: "llama yi smollm", dense.mistral: "mistral ministral pixtral",
-        dense.qwen2: "qwen2 qwen2_vl qwen2_vl_text qwen2_5_vl qwen2_5_vl_text",
+        dense.qwen2: "qwen2 qwen2_vl qwen2_vl_text qwen2_5_vl qwen2_5_vl_text glm",
         dense.qwen3: "qwen3 qwen3_vl qwen3_vl_text",
         dense.olmo: "olmo", dense.olmo2: "olmo2", dense.phi: "phi", dense.phi3: "phi3 phi3_v",
         dense.phi3small: "phi3small", dense.gpt2: "gpt2", dense.gptj: "gptj", dense.gpt_neox: "gpt_neox",

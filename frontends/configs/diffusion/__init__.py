@@ -12,6 +12,7 @@ from wattir.frontends.configs.diffusion.generator import (
     DENOISER_SLOTS,
     DENOISERS,
     ENCODERS,
+    EXPERT_SLOTS,
     LANGUAGE_MODELS,
     PRIOR_SLOTS,
     Call,
@@ -22,6 +23,7 @@ from wattir.frontends.configs.diffusion.generator import (
     decoder_graph,
     denoiser_graph,
     encoder_graph,
+    image_graph,
     prior_graph,
     table,
 )
@@ -29,7 +31,8 @@ from wattir.frontends.configs.keys import Keys, read_json
 from wattir.ir import Graph
 
 __all__ = ["Call", "Generator", "Part", "Picture", "decoder_graph", "denoiser_graph", "encoder_graph", "find",
-           "is_folder", "load_generator", "lower", "names", "prior_graph", "short", "short_names"]  # fmt: skip
+           "image_graph", "is_folder", "load_generator", "lower", "names", "prior_graph", "short",
+           "short_names"]  # fmt: skip
 
 INDEX = "model_index.json"
 CLASSES = (*DENOISERS, *AUTOENCODERS, *ENCODERS, *LANGUAGE_MODELS)
@@ -114,7 +117,7 @@ def _from_folder(path: str) -> Generator:
     index = read_json(os.path.join(path, INDEX))
     pipeline = index.text("_class_name")
     call = call_of(pipeline, index.where)
-    wanted = (*call.tokens, *PRIOR_SLOTS, *DENOISER_SLOTS, *AUTOENCODER_SLOTS)
+    wanted = (*call.tokens, *PRIOR_SLOTS, *DENOISER_SLOTS, *EXPERT_SLOTS, *AUTOENCODER_SLOTS)
     named = {slot: index.words(slot)[1:] for slot in wanted}
     parts = tuple(_component(path, slot, str(kind[0])) for slot, kind in named.items() if any(kind))
     for slots, what in ((DENOISER_SLOTS, "denoiser"), (AUTOENCODER_SLOTS, "autoencoder")):

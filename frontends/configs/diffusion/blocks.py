@@ -13,13 +13,20 @@ TIME_CHANNELS = 256
 
 @dataclass(frozen=True)
 class Latent:
-    """What a denoiser sees: `batch` samples of `frames` by `height` by `width` latents, and the tokens of each text."""
+    """What a denoiser sees: `batch` samples of `frames` by `height` by `width` latents, the tokens of each text, and
+    those of `images` of the same size beside its own."""
 
     batch: Size
     frames: int
     height: int
     width: int
     tokens: tuple[int, ...]
+    images: int = 0
+
+    @property
+    def packed(self) -> int:
+        """Tokens of two by two latents each, of all images."""
+        return self.points // 4 * (1 + self.images)
 
     @property
     def text(self) -> int:

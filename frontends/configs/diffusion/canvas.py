@@ -82,15 +82,15 @@ class Canvas(Writer):
         out = self.norm(name, x, "layer_norm", weight=affine, bias=affine)
         return self.kernels(f"{name}.back", out, dtype=self.held.dtype) if wide else out
 
-    def loose_rms_norm(self, name: str, x: str, length: int) -> str:
-        """An RMS norm that no kernel does as one: cast to 32 bits, square, mean, product, cast back, weight (diffusers
-        `RMSNorm`)."""
+    def loose_rms_norm(self, name: str, x: str, length: int, weight: bool = True) -> str:
+        """An RMS norm that no kernel does as one: cast to 32 bits, square, mean, product, cast back, `weight`
+        (diffusers `RMSNorm`)."""
         wide = self.kernels(f"{name}.square", self.kernels(f"{name}.cast", x, dtype="fp32"), dtype="fp32")
         rows = product(self.shape(x)) // length
         mean = self.op("reduction", f"{name}.mean", (wide,), (rows,), "mean", "fp32", function="mean", length=length)
         scaled = self.kernels(f"{name}.scale", x, dtype="fp32", by=mean)
         back = self.kernels(f"{name}.back", scaled, dtype=self.held.dtype)
-        return self.kernels(f"{name}.weigh", back, by=self.weight(f"{name}.weight", (length,)))
+        return self.kernels(f"{name}.weigh", back, by=self.weight(f"{name}.weight", (length,))) if weight else back
 
     def parameter(self, name: str, *shape: Size) -> None:
         """A parameter whose reading costs nothing beside the rest (a table of scales and shifts)."""

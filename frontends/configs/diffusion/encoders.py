@@ -97,8 +97,16 @@ def clip_vision(w: Canvas, k: Keys, batch: Size, tokens: int) -> str:
 
 def language_model(k: Keys, name: str) -> Graph:
     """A decoder of text (Gemma, Llama, Qwen) read for its hidden states: its graph without the head."""
+    if "padded_vocab_size" in k:
+        k = Keys({"model_type": "qwen2", **{ours: k.values.get(theirs) for ours, theirs in CHATGLM.items()}}, k.where)
     decoder = replace(decoder_of(k, name), tied=True)
     graph = forward_graph(decoder)
     head = graph.ops[-1]
     assert head.name == "lm_head"
     return replace_graph(graph, ops=graph.ops[:-1], outputs=head.ins[:1])
+
+
+CHATGLM = {"num_hidden_layers": "num_layers", "intermediate_size": "ffn_hidden_size", "hidden_size": "hidden_size",
+           "num_attention_heads": "num_attention_heads", "num_key_value_heads": "multi_query_group_num",
+           "vocab_size": "padded_vocab_size"}  # fmt: skip
+"""Keys of other language models -> those of ChatGLM, whose layers are as theirs."""

@@ -13,10 +13,15 @@ from wattir.dims import symbol
 from wattir.errors import SizeError, UnsupportedError, suggestion
 from wattir.frontends.configs.diffusion import (
     encoders,
+    frame_decoders,
     image_decoders,
+    image_encoders,
     image_transformers,
+    joint_transformers,
     kandinsky,
+    one_sequence,
     unets,
+    video_across,
     video_decoders,
     video_unets,
 )
@@ -39,12 +44,26 @@ DENOISERS: dict[str, Denoiser] = {
     "FluxTransformer2DModel": image_transformers.flux,
     "SD3Transformer2DModel": image_transformers.sd3,
     "QwenImageTransformer2DModel": image_transformers.qwen_image,
+    "AuraFlowTransformer2DModel": joint_transformers.auraflow,
+    "ChromaTransformer2DModel": joint_transformers.chroma,
+    "Flux2Transformer2DModel": joint_transformers.flux_2,
+    "CogView3PlusTransformer2DModel": joint_transformers.cogview,
+    "CogView4Transformer2DModel": joint_transformers.cogview_4,
+    "HiDreamImageTransformer2DModel": joint_transformers.hidream,
+    "Lumina2Transformer2DModel": one_sequence.lumina_2,
+    "ZImageTransformer2DModel": one_sequence.z_image,
+    "OmniGenTransformer2DModel": one_sequence.omnigen,
     "PixArtTransformer2DModel": image_transformers.pixart,
     "HunyuanDiT2DModel": image_transformers.hunyuan_dit,
     "SanaTransformer2DModel": image_transformers.sana,
     "CogVideoXTransformer3DModel": video.cogvideox,
     "WanTransformer3DModel": video.wan,
     "HunyuanVideoTransformer3DModel": video.hunyuan_video,
+    "MochiTransformer3DModel": video.mochi,
+    "LTXVideoTransformer3DModel": video_across.ltx,
+    "AllegroTransformer3DModel": video_across.allegro,
+    "CosmosTransformer3DModel": video_across.cosmos,
+    "SanaVideoTransformer3DModel": video_across.sana_video,
     "UNet2DConditionModel": _unet_2d,
     "UNet3DConditionModel": video_unets.unet_3d,
     "UNetMotionModel": video_unets.motion,
@@ -58,22 +77,27 @@ DENOISERS: dict[str, Denoiser] = {
 
 @dataclass(frozen=True)
 class Autoencoder:
-    """What writes a decoder's graph; pixels and frames of one latent, where its keys do not say otherwise."""
+    """What writes a decoder's graph; pixels and frames of one latent, where its keys do not say otherwise; what writes
+    its encoder's."""
 
     write: Denoiser
     space: int = 8
     time: int = 1
+    read: Denoiser | None = None
 
 
 AUTOENCODERS = {
-    "AutoencoderKL": Autoencoder(image_decoders.kl),
+    "AutoencoderKL": Autoencoder(image_decoders.kl, read=image_encoders.kl),
     "AutoencoderDC": Autoencoder(image_decoders.deep_compression, 32),
     "VQModel": Autoencoder(image_decoders.movq),
-    "AutoencoderKLCogVideoX": Autoencoder(video_decoders.cogvideox, 8, 4),
-    "AutoencoderKLWan": Autoencoder(video_decoders.wan, 8, 4),
-    "AutoencoderKLQwenImage": Autoencoder(video_decoders.wan, 8, 4),
+    "AutoencoderKLCogVideoX": Autoencoder(video_decoders.cogvideox, 8, 4, image_encoders.cogvideox),
+    "AutoencoderKLWan": Autoencoder(video_decoders.wan, 8, 4, image_encoders.wan),
+    "AutoencoderKLQwenImage": Autoencoder(video_decoders.wan, 8, 4, image_encoders.wan),
     "AutoencoderKLHunyuanVideo": Autoencoder(video_decoders.hunyuan_video, 8, 4),
-    "AutoencoderKLTemporalDecoder": Autoencoder(video_decoders.temporal),
+    "AutoencoderKLFlux2": Autoencoder(image_decoders.kl, read=image_encoders.kl),
+    "AutoencoderKLMochi": Autoencoder(frame_decoders.mochi, 8, 6),
+    "AutoencoderKLLTXVideo": Autoencoder(frame_decoders.ltx, 32, 8),
+    "AutoencoderKLTemporalDecoder": Autoencoder(video_decoders.temporal, read=image_encoders.kl),
 }
 
 ENCODERS: dict[str, Callable[..., str]] = {
@@ -87,11 +111,26 @@ ENCODERS: dict[str, Callable[..., str]] = {
     "CLIPVisionModelWithProjection": encoders.clip_vision,
 }
 LANGUAGE_MODELS = frozenset(
-    {"Gemma2Model", "Gemma2ForCausalLM", "LlamaModel", "LlamaForCausalLM", "Qwen2_5_VLForConditionalGeneration"}
+    {
+        "Gemma2Model",
+        "Gemma2ForCausalLM",
+        "LlamaModel",
+        "LlamaForCausalLM",
+        "Qwen2_5_VLForConditionalGeneration",
+        "Qwen3Model",
+        "Qwen3ForCausalLM",
+        "MistralModel",
+        "Mistral3ForConditionalGeneration",
+        "GlmModel",
+        "GlmForCausalLM",
+        "ChatGLMModel",
+    }
 )
 """Encoders that are decoders of text, described as such by `wattir.frontends.configs`."""
 
 DENOISER_SLOTS = ("transformer", "unet")
+EXPERT_SLOTS = ("transformer_2",)
+"""A second denoiser, which runs some of the steps in place of the first (Wan 2.2)."""
 PRIOR_SLOTS = ("prior_prior",)
 AUTOENCODER_SLOTS = ("vae", "movq")
 
@@ -109,7 +148,9 @@ class Part:
 class Call:
     """What a call of a pipeline does where it is not told otherwise; `two_passes`: under classifier-free guidance a
     step runs the denoiser for the prompt and for a negative one, which it does if `guided`; `decodes_alone`: of the
-    devices that share a call, one makes the pixels; `decoder_dtype`: which they are made in."""
+    devices that share a call, one makes the pixels; `decoder_dtype`: which they are made in. `image`: what the
+    autoencoder reads before: "image", one to start from; "tokens", one to edit, whose tokens the denoiser sees beside
+    its own; "video", as many frames as come out; "" nothing."""
 
     pipeline: str
     steps: int
@@ -123,6 +164,7 @@ class Call:
     decodes_alone: bool = True
     guided: bool = True
     decoder_dtype: str = "bf16"
+    image: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,6 +190,11 @@ class Generator:
     def denoiser(self) -> Part:
         """What runs in every step."""
         return self._in(DENOISER_SLOTS)
+
+    @property
+    def experts(self) -> tuple[Part, ...]:
+        """Other denoisers, of the same shape, that run some of the steps."""
+        return tuple(part for part in self.parts if part.slot in EXPERT_SLOTS)
 
     @property
     def autoencoder(self) -> Part:
@@ -202,7 +249,8 @@ class Generator:
         self._check_frames(picture.frames, time)
         tokens = tuple(sum(self.call.tokens[slot] for slot in group.split("+")) for group in self.call.seen)
         frames = (picture.frames - 1) // time + 1
-        return Latent(symbol("batch"), frames, picture.height // space, picture.width // space, tokens)
+        images = 1 if self.call.image == "tokens" else 0
+        return Latent(symbol("batch"), frames, picture.height // space, picture.width // space, tokens, images)
 
     def _check_frames(self, frames: int, time: int) -> None:
         if not self.is_video and frames != 1:
@@ -218,13 +266,13 @@ class Generator:
             return 1
         if part.kind in PACKED:
             return 2
-        found = part.keys.values.get("patch_size", DEFAULT_PATCH.get(part.kind, 2))
+        found = part.keys.values.get("patch_size") or DEFAULT_PATCH.get(part.kind, 2)
         return int(found[-1]) if isinstance(found, list) else int(found)
 
 
-PACKED = frozenset({"FluxTransformer2DModel"})
+PACKED = frozenset({"FluxTransformer2DModel", "Flux2Transformer2DModel", "ChromaTransformer2DModel"})
 """Classes whose latents are packed two by two before they see them."""
-DEFAULT_PATCH = {"SanaTransformer2DModel": 1}
+DEFAULT_PATCH = {"SanaTransformer2DModel": 1, "LTXVideoTransformer3DModel": 1}
 """Classes whose default patch is not 2 latents wide."""
 
 
@@ -250,6 +298,18 @@ def decoder_graph(of: Generator, picture: Picture) -> Graph:
     """The pixels of ``batch`` samples."""
     part = of.autoencoder
     return _written(of, part, AUTOENCODERS[part.kind].write, of.latent(picture), dtype=of.call.decoder_dtype)
+
+
+def image_graph(of: Generator, picture: Picture) -> Graph | None:
+    """The latents of the images that ``batch`` samples start from; None where a call starts from none."""
+    if not of.call.image:
+        return None
+    part, at = of.autoencoder, of.latent(picture)
+    read = AUTOENCODERS[part.kind].read
+    if read is None:
+        raise UnsupportedError(f"{of.name}: the encoder of {part.kind} is not described, which {of.call.pipeline} "
+                               "starts from an image with; expected a pipeline from text")  # fmt: skip
+    return _written(of, part, read, at if of.call.image == "video" else replace(at, frames=1))
 
 
 def encoder_graph(of: Generator, part: Part) -> Graph:
@@ -294,5 +354,5 @@ def call_of(pipeline: str, where: str, **changes: Any) -> Call:
     return Call(
         pipeline, row["steps"], tuple(row["size"]), row["guidance"] == "two_passes", dict(row["tokens"]),
         tuple(row["seen"]), row.get("frames", 1), float(row.get("fps", 0.0)), row.get("prior_steps", 0),
-        row.get("decoders") != "all", row.get("guided", True), row.get("decoder_dtype", "bf16"),
+        row.get("decoders") != "all", row.get("guided", True), row.get("decoder_dtype", "bf16"), row.get("image", ""),
     )  # fmt: skip

@@ -29,7 +29,7 @@ def kl(w: Canvas, k: Keys, at: Latent) -> str:
     if k.flag("use_post_quant_conv", True):
         x = w.conv("post_quant_conv", x, channels, 1)
     with w.at("decoder"):
-        x = _middle(w, w.conv("conv_in", x, stages[-1], 3), k, stages[-1], groups)
+        x = middle(w, w.conv("conv_in", x, stages[-1], 3), k, stages[-1], groups)
         for place, width in enumerate(reversed(stages)):
             with w.at(f"up_blocks.{place}"):
                 for layer in range(layers + 1):
@@ -40,7 +40,8 @@ def kl(w: Canvas, k: Keys, at: Latent) -> str:
         return w.conv("conv_out", x, k.whole("out_channels", default=3), 3)
 
 
-def _middle(w: Canvas, x: str, k: Keys, width: int, groups: int) -> str:
+def middle(w: Canvas, x: str, k: Keys, width: int, groups: int) -> str:
+    """The coarsest part of an encoder or a decoder: two residual blocks with attention between them."""
     x = residual_block(w, "mid_block.resnets.0", x, width, groups=groups)
     if k.flag("mid_block_add_attention", True):
         x = map_attention(w, "mid_block.attentions.0", x, groups=groups)

@@ -42,7 +42,7 @@ def flux(w: Canvas, k: Keys, at: Latent) -> str:
         emb = w.add("time_text_embed.sum", emb, timestep(w, "time_text_embed.guidance", at.batch, width))
     pooled = w.given("pooled", at.batch, k.whole("pooled_projection_dim", default=768))
     emb = w.add("temb", emb, two_layers(w, "time_text_embed.text", pooled, width))
-    x = w.linear("x_embedder", w.given("latent", at.batch, w.local(at.points // 4), k.whole("in_channels", default=64)),
+    x = w.linear("x_embedder", w.given("latent", at.batch, w.local(at.packed), k.whole("in_channels", default=64)),
                  width, bias=True)  # fmt: skip
     text = w.given("text", at.batch, w.local_text(at.text), k.whole("joint_attention_dim", default=4096))
     text, whole = w.linear("context_embedder", text, width, bias=True), w.whole_text(at.text)
@@ -52,7 +52,7 @@ def flux(w: Canvas, k: Keys, at: Latent) -> str:
     x = w.joined("cat", (text, x), at.batch, rows, width)
     with w.at("single_transformer_blocks", k.whole("num_single_layers", default=38)):
         x = single_stream(w, x, emb, a, 4 * width, whole)
-    x = w.seen("image", x, at.batch, w.local(at.points // 4), width)
+    x = w.seen("image", x, at.batch, w.local(at.packed), width)
     out = k.whole("out_channels", default=k.whole("in_channels", default=64))
     return w.linear("proj_out", continuous_norm(w, "norm_out", x, emb), patch * patch * out, bias=True)
 
@@ -145,7 +145,7 @@ def qwen_image(w: Canvas, k: Keys, at: Latent) -> str:
     a = heads_of(k, 24, 128, qk_norm=LOOSE, rotary=True)
     patch, width = k.whole("patch_size", default=2), a.width
     emb = timestep(w, "time_text_embed.timestep", at.batch, width)
-    latent = w.given("latent", at.batch, w.local(at.points // patch**2), k.whole("in_channels", default=64))
+    latent = w.given("latent", at.batch, w.local(at.packed), k.whole("in_channels", default=64))
     x = w.linear("img_in", latent, width, bias=True)
     words = w.given("text", at.batch, w.local_text(at.text), k.whole("joint_attention_dim", default=3584))
     text = w.linear("txt_in", w.norm("txt_norm", words, "rms_norm"), width, bias=True)

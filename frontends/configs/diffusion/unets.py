@@ -80,7 +80,7 @@ def unet(
     down_kinds = [str(each) for each in k.words("down_block_types")] or list(DOWN)
     up_kinds = [str(each) for each in k.words("up_block_types")] or list(UP)
     batch = at.batch * at.frames
-    text = w.given("text", batch, at.text, k.whole("cross_attention_dim", default=1280))
+    text = _words(w, k, batch, at.text)
     emb = _conditioned(w, k, at.batch if once else batch, channels[0])
     emb = w.moved("emb.frames", emb, batch, 4 * channels[0]) if once else emb
     x = w.given("latent", batch, k.whole("in_channels", default=4), at.height, at.width)
@@ -111,6 +111,15 @@ def unet(
                 x = upsampled(w, "upsamplers.0", x, stage.width, *_like(w, x, kept[-1]))
     x = w.act("conv_act", "silu", w.group_norm("conv_norm_out", x, k.whole("norm_num_groups", default=32)))
     return w.conv("conv_out", x, k.whole("out_channels", default=4), k.whole("conv_out_kernel", default=3))
+
+
+def _words(w: Canvas, k: Keys, batch: Size, tokens: int) -> str:
+    """The text's tokens, through a product where they are of another width than the UNet reads (Kolors)."""
+    width = k.whole("cross_attention_dim", default=1280)
+    if k.text("encoder_hid_dim_type", "") != "text_proj":
+        return w.given("text", batch, tokens, width)
+    words = w.given("text", batch, tokens, k.whole("encoder_hid_dim"))
+    return w.linear("encoder_hid_proj", words, width, bias=True)
 
 
 def _like(w: Canvas, x: str, skip: str) -> tuple[Size, ...]:

@@ -19,7 +19,8 @@ from wattir.frontends.configs.keys import Keys
 
 
 def wan(w: Canvas, k: Keys, at: Latent) -> str:
-    """AutoencoderKLWan: latent frame by latent frame, the first without those that later ones add."""
+    """AutoencoderKLWan (and Qwen-Image's): latent frame by latent frame, the first without those that later ones add;
+    Wan 2.2's adds what it enlarges to each stage's result, and makes patches of pixels."""
     channels = k.whole("z_dim", default=16)
     with w.at("post_quant_conv"):
         w.conv("conv", w.given("latents", at.batch, channels, at.frames, at.height, at.width), channels, 1)
@@ -42,20 +43,23 @@ def _wan_stages(k: Keys) -> tuple[list[int], list[bool]]:
 def _wan_frames(w: Canvas, k: Keys, z: str, first: bool) -> str:
     stages, later = _wan_stages(k)
     x = w.conv("conv_in", z, stages[0], 3)
-    x = _wan_residual(w, "mid_block.resnets.0", x, stages[0])
-    x = _frame_attention(w, "mid_block.attentions.0", x)
-    x = _wan_residual(w, "mid_block.resnets.1", x, stages[0])
+    x = wan_residual(w, "mid_block.resnets.0", x, stages[0])
+    x = frame_attention(w, "mid_block.attentions.0", x)
+    x = wan_residual(w, "mid_block.resnets.1", x, stages[0])
+    residual = k.flag("is_residual")
     for place, width in enumerate(stages[1:]):
         with w.at(f"up_blocks.{place}"):
+            whole = x
             for layer in range(k.whole("num_res_blocks", default=2) + 1):
-                x = _wan_residual(w, f"resnets.{layer}", x, width)
+                x = wan_residual(w, f"resnets.{layer}", x, width)
             if place < len(stages) - 2:
-                x = _wan_up(w, x, width, later[place], first)
+                x = _wan_up(w, x, width, width if residual else width // 2, later[place], first)
+                x = w.add("shortcut", x, w.moved("avg_shortcut", whole, *w.shape(x))) if residual else x
     x = w.act("silu", "silu", channel_norm(w, "norm_out", x))
     return w.conv("conv_out", x, k.whole("out_channels", default=3), 3)
 
 
-def _wan_up(w: Canvas, x: str, width: int, longer: bool, first: bool) -> str:
+def _wan_up(w: Canvas, x: str, width: int, out: int, longer: bool, first: bool) -> str:
     batch, _, frames, *axes = w.shape(x)
     if longer and not first:
         x = w.conv("time_conv", x, 2 * width, (3, 1, 1))
@@ -65,25 +69,26 @@ def _wan_up(w: Canvas, x: str, width: int, longer: bool, first: bool) -> str:
         w.parameter("time_conv.weight", 2 * width, width, 3)
         w.parameter("time_conv.bias", 2 * width)
     plane = w.moved("planes", x, batch * frames, width, *axes)
-    plane = upsampled(w, "resample", plane, width // 2, *doubled(w, plane))
-    return w.moved("video", plane, batch, width // 2, frames, *w.shape(plane)[2:])
+    plane = upsampled(w, "resample", plane, out, *doubled(w, plane))
+    return w.moved("video", plane, batch, out, frames, *w.shape(plane)[2:])
 
 
-def _wan_residual(w: Canvas, name: str, x: str, out: int) -> str:
+def wan_residual(w: Canvas, name: str, x: str, out: int) -> str:
+    """A residual block whose convolutions see earlier frames."""
     with w.at(name):
         h = w.act("silu1", "silu", channel_norm(w, "norm1", x))
-        h = w.conv("conv1", _padded(w, "pad1", h), out, 3)
+        h = w.conv("conv1", padded(w, "pad1", h), out, 3)
         h = w.act("silu2", "silu", channel_norm(w, "norm2", h))
-        h = w.conv("conv2", _padded(w, "pad2", h), out, 3)
+        h = w.conv("conv2", padded(w, "pad2", h), out, 3)
         return w.add("sum", w.conv("conv_shortcut", x, out, 1) if w.shape(x)[1] != out else x, h)
 
 
-def _padded(w: Canvas, name: str, x: str) -> str:
+def padded(w: Canvas, name: str, x: str) -> str:
     """Earlier frames put before these: a copy."""
     return w.moved(name, x, *w.shape(x))
 
 
-def _frame_attention(w: Canvas, name: str, x: str) -> str:
+def frame_attention(w: Canvas, name: str, x: str) -> str:
     """Within each frame, by convolutions of one point."""
     batch, channels, frames, height, width = w.shape(x)
     c, points = int(str(channels)), height * width
@@ -129,7 +134,7 @@ def _hunyuan_tile(w: Canvas, k: Keys, x: str, time: int) -> str:
     stages, groups = widths(k), k.whole("norm_num_groups", default=32)
     last, longer = len(stages) - 1, time.bit_length() - 1
     with w.at("decoder"):
-        x = w.conv("conv_in", _padded(w, "pad", x), stages[-1], 3)
+        x = w.conv("conv_in", padded(w, "pad", x), stages[-1], 3)
         x = _padded_residual(w, "mid_block.resnets.0", x, stages[-1], groups)
         if k.flag("mid_block_add_attention", True):
             x = map_attention(w, "mid_block.attentions.0", x, groups=groups)
@@ -143,7 +148,7 @@ def _hunyuan_tile(w: Canvas, k: Keys, x: str, time: int) -> str:
                     frames = 2 * frames - 1 if place >= last - longer else frames
                     x = upsampled(w, "upsamplers.0", x, width, frames, *axes)
         x = w.act("conv_act", "silu", w.group_norm("conv_norm_out", x, groups))
-        return w.conv("conv_out", _padded(w, "pad_out", x), k.whole("out_channels", default=3), 3)
+        return w.conv("conv_out", padded(w, "pad_out", x), k.whole("out_channels", default=3), 3)
 
 
 def _padded_residual(w: Canvas, name: str, x: str, out: int, groups: int) -> str:
@@ -173,7 +178,7 @@ def cogvideox(w: Canvas, k: Keys, at: Latent) -> str:
 def _cogvideox_frames(w: Canvas, k: Keys, z: str, frames: int) -> str:
     stages, groups = widths(k, (128, 256, 256, 512)), k.whole("norm_num_groups", default=32)
     longer = (k.whole("temporal_compression_ratio", default=4)).bit_length() - 1
-    x = w.conv("conv_in", _padded(w, "pad", z), stages[-1], 3)
+    x = w.conv("conv_in", padded(w, "pad", z), stages[-1], 3)
     for layer in range(2):
         x = _spatial_residual(w, f"mid_block.resnets.{layer}", x, z, stages[-1], groups)
     for place, width in enumerate(reversed(stages)):
@@ -184,7 +189,7 @@ def _cogvideox_frames(w: Canvas, k: Keys, z: str, frames: int) -> str:
                 frames = _grown(frames) if place < longer else frames
                 x = _planes_up(w, x, width, frames)
     x = w.act("conv_act", "silu", spatial_norm(w, "norm_out", x, z, groups))
-    return w.conv("conv_out", _padded(w, "pad_out", x), k.whole("out_channels", default=3), 3)
+    return w.conv("conv_out", padded(w, "pad_out", x), k.whole("out_channels", default=3), 3)
 
 
 def _grown(frames: int) -> int:
@@ -203,9 +208,9 @@ def _planes_up(w: Canvas, x: str, width: int, frames: int) -> str:
 def _spatial_residual(w: Canvas, name: str, x: str, z: str, out: int, groups: int) -> str:
     with w.at(name):
         h = w.act("silu1", "silu", spatial_norm(w, "norm1", x, z, groups))
-        h = w.conv("conv1", _padded(w, "pad1", h), out, 3)
+        h = w.conv("conv1", padded(w, "pad1", h), out, 3)
         h = w.act("silu2", "silu", spatial_norm(w, "norm2", h, z, groups))
-        h = w.conv("conv2", _padded(w, "pad2", h), out, 3)
+        h = w.conv("conv2", padded(w, "pad2", h), out, 3)
         return w.add("sum", w.conv("conv_shortcut", x, out, 1) if w.shape(x)[1] != out else x, h)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from wattir.dims import Size
 from wattir.frontends.configs.diffusion.blocks import (
     LOOSE,
     Feed,
@@ -15,8 +16,10 @@ from wattir.frontends.configs.diffusion.blocks import (
     attention,
     continuous_norm,
     feed_forward,
+    joint_attention,
     patches,
     projected,
+    queries,
     timestep,
     two_layers,
 )
@@ -84,17 +87,45 @@ def wan(w: Canvas, k: Keys, at: Latent) -> str:
     by = projected(w, "condition_embedder.time_proj", emb, 6 * width)
     words = w.given("text", at.batch, at.text, k.whole("text_dim", default=4096))
     text = two_layers(w, "condition_embedder.text_embedder", words, width, "gelu_tanh")
+    image = _wan_image(w, k, at, width) if "image_dim" in k else ""
     with w.at("blocks", depth):
         w.parameter("scale_shift_table", 6, width)
         normed = _wide_modulated(w, "norm1", x, by)
         x = _wide_residual(w, "attn1", attention(w, "attn1", normed, a), x, by)
         normed = w.layer_norm("norm2", x, affine=True, wide=True) if k.flag("cross_attn_norm", True) else x
-        x = w.add("attn2.sum", attention(w, "attn2", normed, a, text), x)
+        x = w.add("attn2.sum", _wan_across(w, normed, a, text, image), x)
         normed = _wide_modulated(w, "norm3", x, by)
         x = _wide_residual(w, "ffn", feed_forward(w, "ffn", normed, Feed(k.whole("ffn_dim", default=13824))), x, by)
     w.parameter("scale_shift_table", 2, width)
     x = _wide_modulated(w, "norm_out", x, emb)
     return w.linear("proj_out", x, k.whole("out_channels", default=16) * patch[0] * patch[1] * patch[2], bias=True)
+
+
+IMAGE_TOKENS = 257
+"""Of the image that Wan's videos start from: 16 by 16 patches of CLIP's vision tower, and one for all of it."""
+
+
+def _wan_image(w: Canvas, k: Keys, at: Latent, width: int) -> str:
+    """The image's tokens, as wide as the video's."""
+    channels = k.whole("image_dim")
+    with w.at("condition_embedder.image_embedder"):
+        x = w.given("image", at.batch, IMAGE_TOKENS, channels)
+        x = two_layers(w, "ff", w.layer_norm("norm1", x, affine=True, wide=True), channels, "gelu", width)
+        return w.layer_norm("norm2", x, affine=True, wide=True)
+
+
+def _wan_across(w: Canvas, x: str, a: Heads, text: str, image: str) -> str:
+    """Attention to the text and, with keys and values of its own, to an image."""
+    if not image:
+        return attention(w, "attn2", x, a, text)
+    with w.at("attn2"):
+        q = queries(w, "to", x, a, "q")
+        seen = []
+        for name, source, prefix, suffix in (("text", text, "to", ""), ("image", image, "add", "_proj")):
+            key = queries(w, prefix, source, a, "k", suffix)
+            value = w.linear(f"{prefix}_v{suffix}", source, a.width, bias=True)
+            seen.append(w.attend(name, q, key, value, a.heads))
+        return w.linear("to_out", w.add("both", *seen), w.width(x), bias=True)
 
 
 def _wide_modulated(w: Canvas, name: str, x: str, by: str) -> str:
@@ -151,3 +182,62 @@ def _refined(w: Canvas, k: Keys, at: Latent, a: Heads) -> str:
             x = w.gated_residual("ff", feed_forward(w, "ff", normed, Feed(4 * a.width, "silu")), x, by)
     w.ulysses, w.ring = ulysses, ring
     return x
+
+
+def mochi(w: Canvas, k: Keys, at: Latent) -> str:
+    """MochiTransformer3DModel: two streams of different widths, modulated RMS norms before and behind each part."""
+    a = heads_of(k, 24, 128, qkv_bias=False, qk_norm=LOOSE, rotary=True)
+    patch, channels, width = k.whole("patch_size", default=2), k.whole("in_channels", default=12), a.width
+    narrow, depth = k.whole("pooled_projection_dim", default=1536), k.whole("num_layers", default=48)
+    x = patches(w, "patch_embed.proj", at, channels, width, (patch, patch))
+    words = w.given("text", at.batch, at.text, k.whole("text_embed_dim", default=4096))
+    emb = timestep(w, "time_embed.timestep", at.batch, width, k.whole("time_embed_dim", default=256))
+    emb = w.add("temb", emb, _pooled(w, at, words, width))
+    text = w.linear("time_embed.caption_proj", words, narrow, bias=True)
+    text, whole = w.moved("text.share", text, at.batch, w.local_text(at.text), narrow), w.whole_text(at.text)
+    w.parameter("pos_frequencies", 3 * a.heads, a.d // 2)
+    for name, times in (("blocks", depth - 1), ("last", 1)):
+        if times:
+            with w.at(f"transformer_{name}", times):
+                x, text = _mochi_block(w, x, text, emb, a, name == "last", whole)
+    out = patch * patch * k.whole("out_channels", default=channels)
+    return w.linear("proj_out", continuous_norm(w, "norm_out", x, emb), out, bias=True)
+
+
+def _pooled(w: Canvas, at: Latent, words: str, out: int) -> str:
+    """The mean of the text's tokens looks at all of them."""
+    wide, rows = w.width(words), at.text + 1
+    with w.at("time_embed.pooler"):
+        mean = w.op("reduction", "mean", (words,), (at.batch, 1, wide), "mean", function="mean", length=at.text)
+        longer = w.joined("cat", (mean, words), at.batch, rows, wide)
+        both = w.linear("to_kv", longer, 2 * wide, bias=True)
+        key, value = (w.moved(part, both, at.batch, rows, wide) for part in ("k", "v"))
+        mixed = w.attend("attn", w.linear("to_q", mean, wide, bias=True), key, value, 8)
+        return w.linear("to_out", w.seen("pooled", mixed, at.batch, wide), out, bias=True)
+
+
+def _mochi_block(
+    w: Canvas, x: str, text: str, emb: str, a: Heads, last: bool, whole: Size
+) -> tuple[str, str]:  # fmt: skip
+    by = projected(w, "norm1", emb, 4 * a.width)
+    by_text = projected(w, "norm1_context", emb, (1 if last else 4) * w.width(text))
+    normed = _scaled(w, "norm1", x, by)
+    mixed, words = joint_attention(w, "attn1", normed, _scaled(w, "norm1_context", text, by_text), a,
+                                   text_out=not last, whole=whole)  # fmt: skip
+    x = _mochi_fed(w, "ff", w.add("attn.sum", _scaled(w, "norm2", mixed, by), x), by)
+    if last:
+        return x, ""
+    text = w.add("attn_context.sum", _scaled(w, "norm2_context", words, by_text), text)
+    return x, _mochi_fed(w, "ff_context", text, by_text)
+
+
+def _mochi_fed(w: Canvas, name: str, x: str, by: str) -> str:
+    feed = Feed(4 * w.width(x) * 2 // 3, "silu", "joined", bias=False)
+    out = feed_forward(w, name, _scaled(w, f"{name}.norm3", x, by), feed)
+    return w.add(f"{name}.sum", _scaled(w, f"{name}.norm4", out, by), x)
+
+
+def _scaled(w: Canvas, name: str, x: str, by: str) -> str:
+    """An RMS norm without weights in 32 bits, times a scale or a gate."""
+    wide = w.loose_rms_norm(name, w.kernels(f"{name}.cast", x, dtype="fp32"), w.width(x), weight=False)
+    return w.kernels(f"{name}.back", w.kernels(f"{name}.modulate", wide, dtype="fp32", by=by), dtype=w.held.dtype)
