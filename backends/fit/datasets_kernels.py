@@ -21,8 +21,8 @@ from . import datasets_experts as experts
 from . import datasets_links as links
 from . import datasets_mla as mla
 from . import datasets_states as states
-from .library import BLOCKED, MATH, by_library, no_rows, seconds_and_joules
-from .rows import ACTIVATION_BYTES, STATE_BYTES, WEIGHT_BYTES, Array, Rows, joined, layer_rows, together
+from .library import BLOCKED, MATH, SCALE_LAUNCHES, by_library, made_rows, no_rows, seconds_and_joules
+from .rows import ACTIVATION_BYTES, STATE_BYTES, Array, Rows, joined, layer_rows, together
 from .tables import read_table
 
 COPIES = 6
@@ -52,15 +52,18 @@ CACHE_HELD_BYTES = 4e7
 
 
 def gemm(table: Any, dtype: str) -> Rows:
-    """Products [m, k] by [k, n], grouped by (n, k)."""
+    """Products [m, k] by [k, n], grouped by (n, k), with what narrows their activations (`NARROWED`)."""
     math, weight_bytes, activation_bytes = GEMM[dtype]
     m, n, k = (table[name].to_numpy(float) for name in ("m", "n", "k"))
-    graph = layers.matmul(symbol("m"), symbol("n"), symbol("k"), math)
-    group = joined(table, "n", "k")
-    rows = layer_rows(graph, {"m": m, "n": n, "k": k}, group=group, math=math, **seconds_and_joules(table))
-    rows.work[:, WEIGHT_BYTES] = weight_bytes * n * k
-    rows.work[:, ACTIVATION_BYTES] = activation_bytes * m * k + 2.0 * m * n  # results are 16 bit
-    return rows
+    narrowed = float(dtype in NARROWED)
+    scaled = float(dtype == "fp8") * table.kernel_source.isin(SCALED).to_numpy()
+    moved = activation_bytes + narrowed * (2.0 + activation_bytes) + 2.0 * scaled
+    cells = {
+        "macs_causal": m * n * k, "m": m, "n": n, "k": k, "groups": 1.0, "ops": 3.0 * narrowed * m * k,
+        "weight_bytes": weight_bytes * n * k, "activation_bytes": moved * m * k + 2.0 * m * n,  # results are 16 bit
+        "launches": 1.0 + narrowed + SCALE_LAUNCHES * scaled,
+    }  # fmt: skip
+    return made_rows("matmul", math, cells, table, joined(table, "n", "k"))
 
 
 GEMM = {
@@ -69,6 +72,12 @@ GEMM = {
     "int4_wo": ("bf16", 0.5, 2.0), "sq": ("int8", 1.0, 1.0),
 }  # fmt: skip
 """Math, and bytes of a weight and of an activation; fp4 has a scale of a byte for 16."""
+NARROWED = ("fp8", "fp8_block", "nvfp4")
+"""Types whose replay begins with activations of 16 bits: where k is deep and n narrow they take 5 to 15 bytes for each
+element of [m, k], bf16 takes the 2 it must, and SmoothQuant, whose activations come as bytes, 1.8."""
+SCALED = ("torch_flow",)
+"""Libraries that in fp8 first look for the scale of a whole tensor: a replay takes the kernels of ``computescale`` and
+``scale_matrix`` at the same (m, k) and, over those, what a bf16 product takes."""
 
 
 def context_attention(table: Any, dtype: str) -> Rows:

@@ -1,0 +1,54 @@
+"""Rows of measured kernels: what a replay moves, by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+pandas = pytest.importorskip("pandas")
+
+from wattir.backends.fit.datasets_experts import moe  # noqa: E402
+from wattir.backends.fit.datasets_kernels import gemm  # noqa: E402
+from wattir.backends.fit.rows import ACTIVATION_BYTES  # noqa: E402
+from wattir.work import CELLS  # noqa: E402
+
+MACS, ROWS, LAUNCHES = (CELLS.index(name) for name in ("macs_causal", "m", "launches"))
+
+
+def product(dtype: str, library: str) -> tuple[float, float]:
+    """Bytes of activations and launches of [64, 128] by [128, 32]."""
+    sizes = {"m": [64], "n": [32], "k": [128], "latency_ms": [0.1], "kernel_source": [library]}
+    work = gemm(pandas.DataFrame(sizes), dtype).work[0]
+    return float(work[ACTIVATION_BYTES]), float(work[LAUNCHES])
+
+
+def test_products_of_narrow_types_move_what_narrows_them() -> None:
+    elements, results = 64 * 128, 2 * 64 * 32
+    assert product("bfloat16", "vllm_default") == (2 * elements + results, 1)
+    assert product("sq", "smooth_quant") == (1 * elements + results, 1)  # they come as bytes
+    assert product("fp8", "vllm_default") == ((2 + 1 + 1) * elements + results, 2)  # read, narrowed, read again
+    moved, launches = product("fp8", "torch_flow")
+    assert moved == (2 + 2 + 1 + 1) * elements + results  # the scale of the whole tensor first
+    assert launches > 2
+
+
+def experts(library: str, devices: int) -> pandas.DataFrame:
+    sizes = {"num_tokens": 4096, "hidden_size": 2048, "inter_size": 768, "topk": 8, "num_experts": 128}
+    shards = {"moe_tp_size": 1, "moe_ep_size": devices, "distribution": "balanced", "kernel_source": library}
+    return pandas.DataFrame({name: [value] for name, value in {**sizes, **shards, "latency_ms": 1.0}.items()})
+
+
+@pytest.mark.parametrize("library", ["vllm_fused_moe", "moe_torch_flow_cutlass"])
+def test_experts_of_one_device(library: str) -> None:
+    up, down, rest = moe(experts(library, 1), "bfloat16").work
+    assert up[MACS] == 4096 * 8 * 2048 * 2 * 768 == 2 * down[MACS]  # gate and up, then down
+    assert rest[MACS] == 0
+    assert up[ROWS] == 4096 * 8 / 128
+
+
+def test_libraries_that_walk_over_all_choices_gain_less_from_more_devices() -> None:
+    gains = {}
+    for library in ("vllm_fused_moe", "moe_torch_flow_cutlass"):
+        one, many = (moe(experts(library, devices), "bfloat16").work for devices in (1, 64))
+        assert many[:, MACS].sum() == one[:, MACS].sum() / 64
+        gains[library] = one[:, ACTIVATION_BYTES].sum() / many[:, ACTIVATION_BYTES].sum()
+    assert gains["vllm_fused_moe"] < 2 < 20 < gains["moe_torch_flow_cutlass"] < 64  # all write every token's sum
