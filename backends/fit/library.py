@@ -16,7 +16,8 @@ from .rows import Array, Rows, layer_rows, together
 
 SHORT_S = 1e-4
 SCALE_LAUNCHES = 5.0
-"""Of what finds a tensor's scale in TensorRT-LLM: 8.2 us on B200 at least, where one pass (``scale_matrix``) has 1.6."""
+"""Of what finds a tensor's scale in TensorRT-LLM: 8.2 us on B200 at least, where one pass (``scale_matrix``) has 1.6
+at least."""
 MATH = {"bfloat16": "bf16", "half": "fp16", "float16": "fp16", "fp8": "fp8", "fp8_block": "fp8", "nvfp4": "fp4",
         "int8": "int8", "": "bf16"}  # fmt: skip
 BLOCKED = ("fp8_block", "int8_wo", "int4_wo", "sq", "w4a16_mxfp4", "w4a8_mxfp4_mxfp8")
