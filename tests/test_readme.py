@@ -92,7 +92,7 @@ def accuracy() -> str:
         for fit in (*device.fits, *(fit for stack in stacks for fit in stack.fits)):
             parts.setdefault(re.split(r":| \(", fit["data_set"])[0], []).append((device.id, fit))
     rows = [
-        "| measured set | machines | rows | left out | seconds | joules | fitted |",
+        "| measured set, from | machines | rows | left out | seconds | joules | fitted |",
         "|---|---|--:|---|--:|--:|---|",
     ]
     for name, found in sorted(parts.items()):
@@ -100,13 +100,41 @@ def accuracy() -> str:
         ids = sorted({device_id for device_id, _ in found})
         groups = sorted({re.sub(r"^\(.*", "a kernel's sizes", fit["grouped_by"]) for fit in fits})
         cells = (
-            f"`{name}`", ", ".join(f"`{each}`" for each in ids) if len(ids) < 4 else len(ids),
+            f"`{name}`, {ORIGINS[name]}", ", ".join(f"`{each}`" for each in ids) if len(ids) < 4 else len(ids),
             f"{sum(fit['rows'] for fit in fits):,}", "; ".join(groups),
             errors(fits, r"(prefill_|decode_)?time_median_ape"), errors(fits, "energy_median_ape"),
             max(fit["date"] for fit in fits),
         )  # fmt: skip
         rows.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(rows) + "\n"
+
+
+def repository(name: str) -> str:
+    """A link to a repository on GitHub."""
+    return f"[{name}](https://github.com/{name})"
+
+
+ORIGINS = {
+    "getzner_cpu_layers": repository("JohannesGetzner/dl-energy-estimator"),
+    "gpu_power_anchors": repository("sinkers/gpu-power-lab"),
+    "hw_gpt_bench_latency": repository("automl/HW-GPT-Bench"),
+    "irene_transformers": repository("StonyBrookNLP/irene"),
+    "kernels_latency": repository("ai-dynamo/aiconfigurator"),
+    "kernels_power": repository("ai-dynamo/aiconfigurator"),
+    "mlenergy_v2_diffusion": repository("ml-energy/leaderboard-v2"),
+    "mlenergy_v2_llm": repository("ml-energy/leaderboard-v2"),
+    "mlenergy_v3_diffusion": repository("ml-energy/leaderboard"),
+    "mlenergy_v3_llm": repository("ml-energy/leaderboard"),
+    "mlperf_power": repository("mlcommons/inference_results_v2.0") + " and other rounds",
+    "nas_bench_201_pi5": repository("roldebijvank/HW-NAS-Bench-360"),
+    "nas_latency_27_devices": repository("HayeonLee/HELP"),
+    "splitwise_phase_times": repository("Mutinifni/splitwise-sim"),
+    "torch_layers_a30_2080ti": repository("ConstantinNicolai/ml-operator-profiling"),
+    "wattir": "`benchmarks/measurements`",
+    "whole_models_eager": "the artefact of [EnergAIzer](https://arxiv.org/abs/2604.20105)",
+    "willowec_cpu_layers": repository("willowec/characterizing-pytorch-power"),
+}
+"""Where each set was published."""
 
 
 def errors(fits: list[Mapping[str, Any]], wanted: str) -> str:
