@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from argparse import ArgumentTypeError, BooleanOptionalAction, Namespace
 from typing import TYPE_CHECKING, Any
@@ -46,10 +47,8 @@ def resolution(text: str) -> tuple[int, int]:
 def asks_for_generation(arguments: Namespace) -> bool:
     """Whether `estimate` is about a generator; InputError where options of one are given for another model, or others
     for a generator."""
-    from wattir.generation_model import is_generator
-
     given = [name for name in ONLY_GENERATION if getattr(arguments, name) is not None]
-    if not is_generator(arguments.model):
+    if not _is_generator(arguments.model):
         if given:
             raise InputError(
                 f"{option(given[0])}: only for generators of images and video; {arguments.model!r} is none; expected a "
@@ -60,6 +59,16 @@ def asks_for_generation(arguments: Namespace) -> bool:
         if getattr(arguments, name):
             raise InputError(f"{option(name)}: says nothing of a generator of images or video; leave it out")
     return True
+
+
+def _is_generator(model: str) -> bool:
+    from wattir.models import model_names
+
+    if model in model_names() or os.path.isfile(model):
+        return False  # without the time to import all generators
+    from wattir.generation_model import is_generator
+
+    return is_generator(model)
 
 
 def _near(model: str) -> str:
