@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -10,11 +9,11 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from wattir.device import Coefficients, Device
-from wattir.device_schema import COEFFICIENTS, ENSEMBLES
+from wattir.device import Device
+from wattir.device_schema import ENSEMBLES
+from wattir.device_text import Tables, correction_texts, fitted_tables, table_text, value_text
 from wattir.generation_engine import Stack, stack_tables
 from wattir.serving_engine import Engine, engine_tables
-from wattir.trees import text_of
 from wattir.trees_file import trees_path, write_trees
 from wattir.writing import write_whole
 
@@ -29,35 +28,8 @@ def without_fit(text: str) -> str:
 
 def with_fit(text: str, device: Device, interval: Mapping[str, Any], fits: Sequence[Mapping[str, Any]]) -> str:
     """The file with these fitted tables; numbers are rounded to four digits. Corrections come last: they are long."""
-    tables = (*_tables(device.coefficients, interval, fits), *_corrections(device))
-    return without_fit(text) + "\n" + "\n".join(tables) + "\n"
-
-
-def _tables(c: Coefficients, interval: Mapping[str, Any], fits: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield "[coefficients]"
-    yield from _values({name: getattr(c, name) for name in COEFFICIENTS})
-    yield f"tiles = {_value(list(c.tiles))}"
-    yield "\n[coefficients.j_per_flop]"
-    yield from _values(c.j_per_flop)
-    for name, family in c.families.items():
-        key = name if "." not in name else json.dumps(name)
-        yield f"\n[coefficients.families.{key}]"
-        yield from _values({field: getattr(family, field) for field in family.__slots__})
-    yield "\n[interval]"
-    yield from _values({name: value for name, value in interval.items() if name != "families"})
-    if interval.get("families"):
-        yield "\n[interval.families]"
-        yield from _values({json.dumps(name): value for name, value in interval["families"].items()})
-    for fit in fits:
-        yield "\n[[fit]]"
-        yield from _values(fit)
-
-
-def _corrections(device: Device) -> Iterator[str]:
-    for family, learned in device.corrections.items():
-        texts = {"time": text_of(learned.time), "power": text_of(learned.power)}
-        yield f"\n[[correction]]\nfamily = {json.dumps(family)}"
-        yield from (f"{name} = '{text}'" for name, text in texts.items() if text)
+    tables = _texts(fitted_tables(device.coefficients, interval, fits))
+    return "\n".join((without_fit(text), "\n\n".join((*tables, *correction_texts(device))), ""))
 
 
 def write_device(text: str, path: str, before: str) -> None:
@@ -88,19 +60,19 @@ def with_stack(text: str, stack: Stack) -> str:
     return _with_tables(text, f"generation.{stack.name}", stack_tables(stack))
 
 
-def _with_tables(text: str, heading: str, tables: Iterator[tuple[str, Mapping[str, Any]]]) -> str:
+def _with_tables(text: str, heading: str, tables: Tables) -> str:
     """These tables in place of those under the same heading, before the first fitted table of kernels."""
     own = (f"[{heading}]", f"[{heading}.", f"[[{heading}.")
     blocks = re.split(r"^(?=\[)", text, flags=re.MULTILINE)
     kept = [block for block in blocks if not block.startswith(own)]
     at = next((i for i, block in enumerate(kept) if FITTED.match(block)), len(kept))
-    made = ["\n".join((name, *_values(values))) + "\n\n" for name, values in tables]
+    made = [table + "\n\n" for table in _texts(tables)]
     before = "".join(kept[:at]).rstrip() + "\n\n"
     return (before + "".join(made) + "".join(kept[at:])).rstrip() + "\n"
 
 
-def _values(values: Mapping[str, Any]) -> Iterator[str]:
-    return (f"{name} = {_value(value)}" for name, value in values.items() if value is not None)
+def _texts(tables: Tables) -> Iterator[str]:
+    return (table_text(heading, values, _value) for heading, values in tables)
 
 
 def _value(value: Any) -> str:
@@ -108,7 +80,7 @@ def _value(value: Any) -> str:
         return repr(rounded(value))
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_value(item) for item in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    return value_text(value)
 
 
 def rounded(value: float) -> float:
