@@ -22,7 +22,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,8 +32,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain script in the checkout
 
 import wattir
-from benchmarks.nas_networks import fbnet, fifty_layers, nas_bench_201
+from benchmarks.nas_networks import fbnet, fifty_layers, nas_bench_201, tables_by_choice
 from wattir import threads
+from wattir.spaces import MOST_INDEXED
 from wattir.tables import Table
 from wattir.threads import at_most
 
@@ -144,7 +145,7 @@ def boosted(rows: Any, joules: Any) -> dict[str, Callable[[Any], object]]:
     return found
 
 
-def table_sum(tables: list[Table], index: Any) -> Any:
+def table_sum(tables: Sequence[Table], index: Any) -> Any:
     """What a loop in NumPy does for joules alone."""
     return sum(table.sums[index[:, place], 0] for place, table in enumerate(tables))
 
@@ -166,10 +167,25 @@ def tasks(hw: str) -> dict[str, tuple[Callable[[], object], int]]:
     energy = own.layers(**{name: column[:BOOSTED] for name, column in wide.items()}).energy_j.ravel()
     for name, predict in boosted(rows, energy).items():
         found[name] = (lambda predict=predict: predict(rows)), BOOSTED  # type: ignore[misc]
-    for name, (ask, tables) in {"NAS-Bench-201 cell": nas_bench_201(hw), "FBNet": fbnet(hw)}.items():
-        index = np.stack([rng.integers(0, len(table.sums), COUNT, np.uint8) for table in tables]).T
-        found[name] = (lambda ask=ask, index=index: ask(index)), COUNT  # type: ignore[misc]
-        found[f"{name}, NumPy"] = (lambda tables=tables, index=index: table_sum(tables, index)), COUNT  # type: ignore[misc]
+    return found | composed(hw, rng)
+
+
+def composed(hw: str, rng: np.random.Generator) -> dict[str, tuple[Callable[[], object], int]]:
+    """The tasks of cells: candidates as indices, as places by column and by row, and what a loop in NumPy does."""
+    found: dict[str, tuple[Callable[[], object], int]] = {}
+    for name, space in {"NAS-Bench-201 cell": nas_bench_201(), "FBNet": fbnet()}.items():
+        price = space.compile(hw)
+        rows = space.sample(COUNT).astype(np.uint8)
+        columns, tables = np.asfortranarray(rows), tables_by_choice(price)
+        asked: dict[str, Callable[[], object]] = {
+            name: lambda price=price, columns=columns: price(columns),  # type: ignore[misc]
+            f"{name}, rows": lambda price=price, rows=rows: price(rows),  # type: ignore[misc]
+            f"{name}, NumPy": lambda tables=tables, columns=columns: table_sum(tables, columns),  # type: ignore[misc]
+        }
+        if space.size < MOST_INDEXED:
+            indices = rng.integers(0, space.size, COUNT)
+            asked[f"{name}, indices"] = lambda price=price, indices=indices: price(indices)  # type: ignore[misc]
+        found |= {task: (run, COUNT) for task, run in asked.items()}
     return found
 
 
@@ -198,7 +214,8 @@ def measured(hw: str, repeats: int) -> dict[str, Any]:
 
 ASKED = {
     "50 layers, 17 sizes": 100.0, "50 layers, 17 sizes, int16": 100.0, "50 layers, 51 sizes": 100.0,
-    "50 layers, 51 sizes, int16": 100.0, "NAS-Bench-201 cell": 10.0, "FBNet": 10.0,
+    "50 layers, 51 sizes, int16": 100.0, "NAS-Bench-201 cell": 10.0, "NAS-Bench-201 cell, rows": 10.0,
+    "NAS-Bench-201 cell, indices": 10.0, "FBNet": 10.0, "FBNet, rows": 10.0,
 }  # fmt: skip
 FASTER_THAN = {"XGBoost-100": 500.0, "LightGBM-100": 2000.0}
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-import wattir
 from wattir import layers
 from wattir.dims import Size, ceildiv, symbol
 from wattir.ir import Graph, GraphBuilder
-from wattir.tables import Table, Tables, laid_out, merged, run_program
+from wattir.priced import PricedSpace
+from wattir.spaces import Choice, Space, supernet
+from wattir.tables import Table, merged, table_of
 
 DTYPE = "fp16"
 
@@ -53,36 +54,34 @@ def small_network(blocks: int = 4) -> Graph:
     return convolutions("small", widths, [3] * blocks, [1 if i % 2 else 2 for i in range(blocks)], 32)
 
 
-def cells_of(positions: Sequence[Sequence[Graph]], hw: str) -> tuple[Tables, list[Table]]:
-    """Tables over one choice a position, each position a list of blocks; merged for the engine, and one by one."""
-    tables = []
-    for place, blocks in enumerate(positions):
-        models = [wattir.compile(block, device=hw) for block in blocks]
-        none = np.empty((0, 1))
-        rows = [sum(run_program(p, none, m.trees, 0.0) for p in m.programs) for m in models]
-        tables.append(Table((place,), np.concatenate(rows)))
-    constants = wattir.compile(positions[0][0], device=hw).interval_constants
-    counts = [len(blocks) for blocks in positions]
-    return laid_out(merged(tables, counts), counts, constants, hosted=False), tables
-
-
-def nas_bench_201(hw: str) -> tuple[Tables, list[Table]]:
+def nas_bench_201() -> Space:
     """Six edges with five operations each, as in a cell of NAS-Bench-201 (16 channels, 32 by 32)."""
     shape = (1, 16, 32, 32)
-    edge = [
-        layers.pointwise(16 * 32 * 32, DTYPE, function="copy"), layers.copy(shape, DTYPE),
-        layers.conv(1, 16, 16, (32, 32), (1, 1)), layers.conv(1, 16, 16, (32, 32), (3, 3)),
-        layers.pooling(shape, shape, 9, function="average"),
-    ]  # fmt: skip
-    return cells_of([edge] * 6, hw)
+    edge = {
+        "none": layers.pointwise(16 * 32 * 32, DTYPE, function="copy"), "skip_connect": layers.copy(shape, DTYPE),
+        "nor_conv_1x1": layers.conv(1, 16, 16, (32, 32), (1, 1)),
+        "nor_conv_3x3": layers.conv(1, 16, 16, (32, 32), (3, 3)),
+        "avg_pool_3x3": layers.pooling(shape, shape, 9, function="average"),
+    }  # fmt: skip
+    return supernet("nas_bench_201", [Choice(f"edge{i}", edge) for i in range(6)])
 
 
-def fbnet(hw: str) -> tuple[Tables, list[Table]]:
+def fbnet() -> Space:
     """22 positions with nine blocks each, as in FBNet: expansion 1, 3 or 6 and kernel 3, 5 or 7."""
     sides = [112] * 2 + [56] * 4 + [28] * 4 + [14] * 8 + [7] * 4
-    return cells_of(
-        [[_inverted(16 + 8 * i, side, e, k) for e in (1, 3, 6) for k in (3, 5, 7)] for i, side in enumerate(sides)], hw
-    )
+    return supernet("fbnet", [Choice(f"block{i}", _blocks(16 + 8 * i, side)) for i, side in enumerate(sides)])
+
+
+def tables_by_choice(price: PricedSpace) -> tuple[Table, ...]:
+    """The sums of each position's blocks, a table for each: what a loop in NumPy would look up."""
+    space, model = price.space, price.model
+    values = {name: np.array(known) for name, known in space.values.items()}
+    tables = [table_of(program, values, space.names, model.trees, model.host_op_s) for program in model.programs]
+    return merged(tables, [len(known) for known in values.values()], most=1)
+
+
+def _blocks(channels: int, side: int) -> dict[str, Graph]:
+    return {f"e{e}_k{k}": _inverted(channels, side, e, k) for e in (1, 3, 6) for k in (3, 5, 7)}
 
 
 def _inverted(channels: int, side: int, expansion: int, kernel: int) -> Graph:

@@ -20,7 +20,7 @@ from wattir.batch import FIRST
 from wattir.dims import symbol
 from wattir.errors import SizeError
 from wattir.ir import Graph, GraphBuilder
-from wattir.tables import Table, laid_out, merged
+from wattir.tables import Table, merged
 from wattir.threads import at_most
 
 ROOT = Path(__file__).parents[1]
@@ -173,17 +173,6 @@ def test_merged_tables_add_up_to_the_same() -> None:
         assert total(fewer, candidate) == pytest.approx(total(tables, candidate), rel=1e-14)
 
 
-def test_an_index_out_of_range_is_refused_and_its_neighbours_are_not() -> None:
-    ask = laid_out([Table((0,), np.arange(15.0).reshape(3, 5) + 1.0)], (3,), (0.0, 0.1, 0.0), hosted=False)
-    index = np.tile(np.arange(3), 300)[:, None]
-    expected = index[:, 0] * 5.0 + 1.0
-    index[[17, 800], 0], expected[[17, 800]] = (3, -1), np.nan
-    found = ask(index)
-
-    assert found.refused == 2
-    assert np.array_equal(found.energy_j, expected, equal_nan=True)
-
-
 @pytest.mark.parametrize("runtime", ["compiled", "eager"])
 def test_threads_make_no_difference(runtime: str) -> None:
     model = wattir.compile("llama_3_2_1b_decode", device="h100_sxm", runtime=runtime)
@@ -259,11 +248,12 @@ def test_batches_need_no_place_for_compiled_code() -> None:
 
 
 def test_intervals_of_batches_take_exp_to_the_last_bits() -> None:
-    from wattir.backends.gather import _exp
+    from wattir.backends.gather import _ends
 
     widths = np.concatenate([np.linspace(-20.0, 20.0, 510), [0.0, np.nan]])
-    found = np.empty(512)
-    _exp(widths, found)
+    low, high = widths.copy(), np.empty(512)
+    _ends(np.full(512, 3.0), low, high)
 
-    assert found[:-1] == pytest.approx(np.exp(widths[:-1]), rel=5e-16)
-    assert np.isnan(found[-1])
+    assert high[:-1] == pytest.approx(3.0 * np.exp(widths[:-1]), rel=1e-15)
+    assert low[:-1] == pytest.approx(3.0 * np.exp(-widths[:-1]), rel=1e-15)
+    assert np.isnan([low[-1], high[-1]]).all()

@@ -7,16 +7,17 @@ import pytest
 
 import wattir
 from benchmarks import nas_loop
-from benchmarks.nas_networks import fbnet, fifty_layers, nas_bench_201
+from benchmarks.nas_networks import fbnet, fifty_layers, nas_bench_201, tables_by_choice
 
 
 @pytest.mark.parametrize(("cells", "positions", "choices"), [(nas_bench_201, 6, 5), (fbnet, 22, 9)])
 def test_composed_cells_are_sums_of_their_tables(cells, positions, choices):
-    ask, tables = cells("h100_sxm")
-    index = np.random.default_rng(0).integers(0, choices, (1000, positions), np.uint8)
+    space = cells()
+    price = space.compile("h100_sxm")
+    index, tables = space.sample(1000).astype(np.uint8), tables_by_choice(price)
 
     assert [table.sums.shape[0] for table in tables] == [choices] * positions
-    assert ask(index).energy_j == pytest.approx(nas_loop.table_sum(tables, index), rel=1e-12)
+    assert price(index).energy_j == pytest.approx(nas_loop.table_sum(tables, index), rel=1e-12)
 
 
 @pytest.mark.parametrize(("own_widths", "widths"), [(False, 16), (True, 50)])

@@ -116,7 +116,7 @@ def test_an_index_counts_the_last_name_fastest() -> None:
     assert list(space)[27] == space[27]
 
 
-def test_a_space_past_2_63_takes_sizes_and_no_indices() -> None:
+def test_a_space_past_2_53_takes_sizes_and_no_indices() -> None:
     blocks = {str(n): layers.matmul(1, 64, 64 * n) for n in range(1, 10)}
     space = supernet("long", [Choice(f"at{n}", blocks) for n in range(22)])
     price = space.compile("h100_sxm")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from wattir.graph_check import MAX_DIM
 from wattir.interval import WAITING_WIDTH
 from wattir.program import Program
 from wattir.tables import (
-    CANDIDATE_S,
     KERNEL_S,
     MERGED_ROWS,
     Answers,
@@ -86,22 +84,16 @@ def ask(model: CostModel, programs: Sequence[Program], codes: Codes, hosted: boo
 
     Candidates with a value not seen so far are asked again once it is known.
     """
+    from wattir.backends.gather import gather_sizes
+
     out, left, refused = np.empty((4, codes.count)), ranges(codes.count), 0
     while left:
         tables, direct = _tables(model, programs, codes, model.host_op_s if hosted else 0.0)
-        taken = (*codes.as_arguments(), direct, *tables.layout, tables.constants, out)
-        found = spread(partial(_asked, taken), left, CANDIDATE_S * codes.count)
+        found = tables.ask(gather_sizes, codes.as_arguments(), direct, out, left)
         refused += sum(max(count, 0) for count in found)
         left = [piece for piece, count in zip(left, found, strict=True) if count < 0]
         codes.learn(left)
     return Answers(out[0], out[1], out[2], out[3], refused)
-
-
-def _asked(taken: tuple[Any, ...], piece: tuple[int, int]) -> int:
-    """Answers a range of candidates; how many are refused, or -1 where one has an unknown value."""
-    from wattir.backends.gather import gather_sizes
-
-    return int(gather_sizes(*taken, *piece))
 
 
 def _tables(model: CostModel, programs: Sequence[Program], codes: Codes, host_op_s: float) -> tuple[Tables, Array]:
@@ -110,7 +102,7 @@ def _tables(model: CostModel, programs: Sequence[Program], codes: Codes, host_op
     large = [program for program in programs if not _fits(program, codes)]
     constants = np.array(model.trees), host_op_s
     values, names = codes.values, codes.names
-    counts = [len(values.get(name, ())) for name in names]
+    counts = [len(values.get(name, (0,))) for name in names]
     seconds = KERNEL_S * sum(len(program.rows) * row_count(program, values) for program in small)
     tables = spread(lambda program: table_of(program, values, names, *constants), small, seconds)
     fewer = merged(tables, counts, min(MERGED_ROWS, codes.count // 16))

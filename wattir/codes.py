@@ -27,71 +27,60 @@ TABLE_SHARE = 0.5
 class Codes:
     """Columns of sizes, and an index for every value seen so far.
 
-    `given` holds the sizes by name, broadcast to [candidates]; `columns` the same or, of a size with large values,
-    indices in their place; `maps` [names, values] leads from a column's value to its index, and `values` from an index
-    to a size, without the names that have too many values for a table.
+    `given` holds all sizes by name, broadcast to [candidates]; `columns` those that are arrays or, of a size with large
+    values, indices in their place; `maps` [columns, values] leads from a column's value to its index, but for those
+    with `counts` of indices; and `values` from an index to a size, without the names that have too many values for a
+    table.
     """
 
     def __init__(self, arrays: Mapping[str, Array], scalars: Mapping[str, int]) -> None:
-        from wattir.backends.gather import ABSENT
-
         self.arrays = arrays
         self.shape = _shape(arrays)
         self.count = math.prod(self.shape)
-        self.names = tuple(scalars)
-        flat = _alike({name: np.broadcast_to(array, self.shape).reshape(-1) for name, array in arrays.items()})
-        self.like = next(iter(flat.values()), np.empty(0, np.int64))[:0]
-        self.given = {name: flat.get(name, np.broadcast_to(scalar, self.count)) for name, scalar in scalars.items()}
-        self.columns = {name: flat.get(name, self._zeros()) for name in scalars}
-        self.maps = np.full((len(scalars), DIRECT_ADDRESSES), ABSENT, np.uint16)
-        self.maps[:, 0] = [ABSENT if name in flat else 0 for name in scalars]
-        self.values = {name: np.array([scalar]) for name, scalar in scalars.items() if name not in flat}
-        self.open = set(flat)
+        self.columns = alike({name: np.broadcast_to(array, self.shape).reshape(-1) for name, array in arrays.items()})
+        self.names = tuple(self.columns)
+        self.given = {n: self.columns.get(n, np.broadcast_to(scalar, self.count)) for n, scalar in scalars.items()}
+        self.maps, self.counts = no_maps(len(self.names)), np.zeros(len(self.names), np.int64)
+        self.seen = {name: np.empty(DIRECT_ADDRESSES, np.uint16) for name in self.names}
+        self.values = {name: np.array([scalar]) for name, scalar in scalars.items() if name not in self.columns}
 
-    def as_arguments(self) -> tuple[Array, Array, Array, Array]:
-        """What `gather_sizes` takes: addresses, steps, an array of the columns' dtype, maps."""
-        columns = [self.columns[name] for name in self.names]
-        addresses, steps = (np.array([read(column) for column in columns], np.int64) for read in (_address, _step))
-        return addresses, steps, self.like, self.maps
+    def as_arguments(self) -> tuple[Array, ...]:
+        """What `gather_sizes` takes first: addresses, steps, an array of the columns' dtype, maps, counts."""
+        return (*as_addresses(tuple(self.columns.values())), self.maps, self.counts)
 
     def learn(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Gives the values in these ranges of candidates indices."""
-        names = [name for name in self.names if name in self.open]
+        names = list(self.seen)
         seconds = LEARN_S * len(names) * sum(end - first for first, end in ranges)
         spread(lambda name: self._learn(name, ranges), names, seconds)
 
     def _learn(self, name: str, ranges: Sequence[tuple[int, int]]) -> None:
-        from wattir.backends.gather import ABSENT, learn
+        from wattir.backends.gather import learn
 
-        column, indices = self.columns[name], self.maps[self.names.index(name)]
-        known = len(self.values.get(name, ()))
+        addresses, steps, like = as_addresses((self.columns[name],))
+        known, seen = len(self.values.get(name, ())), self.seen[name]
         for piece in ranges:
-            known = learn(_address(column), _step(column), self.like, indices, known, *piece)
+            known = learn(addresses[0], steps[0], like, self.maps[self.names.index(name)], seen, known, *piece)
             if known < 0:
-                return self._sort_out(name, indices)
-        values = np.empty(known, np.int64)
-        used = np.flatnonzero(indices != ABSENT)
-        values[indices[used]] = used
-        self.values[name] = values
+                return self._sort_out(name)
+        self.values[name] = seen[:known].astype(np.int64)
 
-    def _sort_out(self, name: str, indices: Array) -> None:
+    def _sort_out(self, name: str) -> None:
         """The column becomes its own indices; those of a size with too many values for a table are of no use."""
         from wattir.backends.gather import ABSENT
 
-        given = self.arrays[name]
+        given, column = self.arrays[name], self.columns[name]
         wrong = (given < 0) | (given > MAX_DIM)
         if wrong.any():
             raise out_of_range(name, given, wrong)
-        values, found = np.unique(self.columns[name], return_inverse=True)
-        self.open.discard(name)
+        values, found = np.unique(column, return_inverse=True)
+        del self.seen[name]
         self.values.pop(name, None)
-        self.columns[name] = self._zeros()
-        indices[:ABSENT] = np.arange(ABSENT)
-        if len(values) <= min(ABSENT, TABLE_SHARE * self.count):
-            self.columns[name], self.values[name] = found.astype(self.like.dtype), values
-
-    def _zeros(self) -> Array:
-        return np.broadcast_to(self.like.dtype.type(0), self.count)
+        few = len(values) <= min(ABSENT, TABLE_SHARE * self.count)
+        if few:
+            self.values[name] = values
+        self.columns[name] = found.astype(column.dtype) if few else np.broadcast_to(column.dtype.type(0), self.count)
+        self.counts[self.names.index(name)] = len(values) if few else 1
 
 
 def _shape(arrays: Mapping[str, Array]) -> tuple[int, ...]:
@@ -103,7 +92,7 @@ def _shape(arrays: Mapping[str, Array]) -> tuple[int, ...]:
         raise SizeError(f"sizes do not broadcast: {shapes}; expected equal lengths or 1") from None
 
 
-def _alike(columns: Mapping[str, Array]) -> dict[str, Array]:
+def alike(columns: Mapping[str, Array]) -> dict[str, Array]:
     """The columns in one dtype, each of whole steps of it; as they are where that holds."""
     dtypes = {column.dtype for column in columns.values()}
     dtype = dtypes.pop().newbyteorder("=") if len(dtypes) == 1 else np.dtype(np.int64)
@@ -115,13 +104,19 @@ def _plain(column: Array, dtype: Any) -> bool:
     return column.dtype == dtype and bool(column.flags.aligned) and step >= 0 and step % column.itemsize == 0
 
 
-def _address(column: Array) -> int:
-    return int(column.__array_interface__["data"][0])
+def as_addresses(columns: Sequence[Array]) -> tuple[Array, Array, Array]:
+    """Columns as the compiled loops take them: addresses, how many elements lie between the beginnings of two, and an
+    array of their dtype."""
+    addresses = np.array([column.__array_interface__["data"][0] for column in columns], np.int64)
+    steps = np.array([column.strides[0] // column.itemsize for column in columns], np.int64)
+    return addresses, steps, columns[0][:0] if columns else np.empty(0, np.int64)
 
 
-def _step(column: Array) -> int:
-    """How many elements lie between the beginnings of two."""
-    return column.strides[0] // column.itemsize
+def no_maps(count: int) -> Array:
+    """Maps [count, values] in which no value has an index."""
+    from wattir.backends.gather import ABSENT
+
+    return np.full((count, DIRECT_ADDRESSES), ABSENT, np.uint16)
 
 
 def out_of_range(name: str, array: Array, wrong: Array) -> SizeError:

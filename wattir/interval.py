@@ -40,6 +40,6 @@ def width_of(energy: Any, spread: Any, widened: Any, waiting: Any, network_width
 
     with `spread` = sum of E_i^2 (w_i^2 - network^2) over layers of energy E_i and half-width w_i.
     """
-    total = energy + waiting + (energy <= 0.0)  # a network without energy has no shares: its interval has no width
-    h = (network_width**2 + spread / (total * total)) ** 0.5
-    return h + (widened + WAITING_WIDTH * waiting) / total
+    share = 1.0 / (energy + waiting + (energy <= 0.0))  # a network without energy has no shares: no width either
+    h = (network_width**2 + spread * share * share) ** 0.5
+    return h + (widened + WAITING_WIDTH * waiting) * share

@@ -13,33 +13,33 @@ from typing import Any
 import numpy as np
 
 from wattir.batch import refuse
+from wattir.codes import DIRECT_ADDRESSES, alike, as_addresses, no_maps
 from wattir.costmodel import Answer, CostModel, compile_graph
 from wattir.device import Device, load_device
 from wattir.errors import SpaceError
 from wattir.program import Program
 from wattir.spaces import MOST_INDEXED, Space
-from wattir.tables import Array, Tables, laid_out, merged, row_count, run_programs, table_of
-from wattir.threads import ranges, spread
+from wattir.tables import Array, Tables, coalesced, laid_out, merged, row_count, run_programs, table_of
+from wattir.threads import ranges
 
 MOST_ROWS = 2**18
 """A kernel whose names have more combinations than this gets no table: it is worked out for each candidate."""
-PLACE_S = 2e-8
-"""About how long one thread takes to find the places of one candidate."""
-TOGETHER = 2**18
-"""Candidates whose places in the tables are worked out together: it bounds the memory."""
+TOGETHER = 2**20
+"""Candidates that are answered together: it bounds the memory."""
 
 
 @dataclass(frozen=True)
 class PricedSpace:
     """A space on a machine; call it with candidates.
 
-    `model` answers for one candidate at a time, with a report; `tables` and `programs` for many. Made by
-    `Space.compile`.
+    `model` answers for one candidate at a time, with a report; `by_size`, `by_index` (the same tables, with columns put
+    together) and `programs` for many. Made by `Space.compile`.
     """
 
     space: Space
     model: CostModel
-    tables: Tables
+    by_size: Tables
+    by_index: Tables
     programs: tuple[Program, ...]
 
     def __call__(self, candidates: Any) -> Answer:
@@ -67,64 +67,91 @@ class PricedSpace:
         return given
 
     def _answer(self, given: Array, start: int, out: Array) -> None:
-        places = self._places(given, start)
-        found = self.tables(places.T, self._direct(places))
-        if found.refused:
-            at = int(np.flatnonzero(np.isnan(found.energy_j))[0])
-            alone = self._sizes(places[:, at : at + 1])
+        whole = self._whole(given, start)
+        direct = self._direct(whole, start)
+        pieces = ranges(len(whole))
+        ask = self._by_index if given.ndim == 1 else self._by_size
+        found = ask(whole, direct, out, pieces)
+        if min(found) < 0:
+            self._check(whole, start)
+        if max(found) > 0:
+            at = int(np.flatnonzero(np.isnan(out[0]))[0])
+            alone = self._sizes(whole[at : at + 1])
             refuse(self.model, {name: int(np.ravel(value)[0]) for name, value in alone.items()}, str(start + at))
-        for row, field in enumerate(Answer.__slots__):
-            out[row] = getattr(found, field)
 
-    def _places(self, given: Array, start: int) -> Array:
-        """Which value of each name [names, n] the candidates have."""
-        from wattir.backends.candidates import places_of_indices, places_of_sizes
+    def _by_index(self, given: Array, *asked: Any) -> list[int]:
+        from wattir.backends.gather import gather_indices
 
-        with np.errstate(invalid="ignore"):  # of NaN, which is refused below
-            whole = np.ascontiguousarray(given, np.int64)
-        places = np.empty((len(self.space.names), len(given)), np.uint16)
-        find, known = (places_of_indices, (self.counts,)) if given.ndim == 1 else (places_of_sizes, self._codes)
-        count = len(given)
-        bad = min(spread(lambda piece: int(find(whole, *known, places, *piece)), ranges(count), PLACE_S * count))
-        if given.dtype.kind == "f" or given.dtype == np.uint64:
-            wrong = np.flatnonzero((whole != given).reshape(len(given), -1).any(axis=1))
-            bad = min(bad, int(wrong[0])) if len(wrong) else bad
-        if bad < len(given):
-            raise self._refused(given[bad], start + bad)
-        return places
+        taken = (np.ascontiguousarray(given, np.int64), self.by_index.counts, self.space.size)
+        return self.by_index.ask(gather_indices, taken, *asked)
 
-    def _refused(self, candidate: Any, at: int) -> SpaceError:
-        name = self.space.graph.name
-        if candidate.ndim == 0:
-            return SpaceError(f"{name}: candidates[{at}] = {candidate}; expected from 0 to {self.space.size - 1}")
-        columns = enumerate(self.space.values.items())
-        column, (size, values) = next(found for found in columns if candidate[found[0]] not in found[1][1])
+    def _by_size(self, given: Array, *asked: Any) -> list[int]:
+        from wattir.backends.gather import gather_sizes
+
+        maps, counts = self._maps
+        columns = alike({n: self._small(n, column) for n, column in zip(self.space.names, given.T, strict=True)})
+        taken = (*as_addresses(tuple(columns.values())), maps, counts)
+        return self.by_size.ask(gather_sizes, taken, *asked)
+
+    @cached_property
+    def _maps(self) -> tuple[Array, Array]:
+        """From the values of each name [names, values] to their places; and how many there are where they are that."""
+        maps, counts = no_maps(len(self.space.names)), np.zeros(len(self.space.names), np.int64)
+        for column, values in enumerate(self.space.values.values()):
+            if values == tuple(range(len(values))) or max(values) >= DIRECT_ADDRESSES - 1:
+                counts[column] = len(values)
+            else:
+                maps[column, np.array(values)] = np.arange(len(values))
+        return maps, counts
+
+    def _small(self, name: str, column: Array) -> Array:
+        """A column of sizes, or the places of these where they are large."""
+        values = np.array(self.space.values[name])
+        if values.max() < DIRECT_ADDRESSES - 1:
+            return column
+        order = np.argsort(values)
+        place = order[np.searchsorted(values, column, sorter=order).clip(max=len(values) - 1)]
+        return np.where(values[place] == column, place, -1)
+
+    def _whole(self, given: Array, start: int) -> Array:
+        """Candidates as whole numbers."""
+        if given.dtype.kind != "f" and given.dtype != np.uint64:
+            return given
+        with np.errstate(invalid="ignore"):  # of NaN, which is refused
+            whole = given.astype(np.int64)
+        self._refuse(given, whole != given, start)
+        return whole
+
+    def _check(self, given: Array, start: int) -> None:
+        """SpaceError where a candidate is not one of the space."""
+        if given.ndim == 1:
+            return self._refuse(given, (given < 0) | (given >= self.space.size), start)
+        columns = zip(given.T, self.space.values.values(), strict=True)
+        self._refuse(given, ~np.stack([np.isin(column, values) for column, values in columns], axis=1), start)
+
+    def _refuse(self, given: Array, wrong: Array, start: int) -> None:
+        """SpaceError that names the first candidate of which something is wrong."""
+        if not wrong.any():
+            return
+        at = int(np.argwhere(wrong)[0][0])
+        where = f"{self.space.graph.name}: candidates[{start + at}]"
+        if given.ndim == 1:
+            raise SpaceError(f"{where} = {given[at]}; expected from 0 to {self.space.size - 1}")
+        column = int(np.argmax(wrong[at]))
+        size, values = tuple(self.space.values.items())[column]
         shown = ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
-        return SpaceError(f"{name}: candidates[{at}]: {size} = {candidate[column]}; expected one of {shown}")
+        raise SpaceError(f"{where}: {size} = {given[at, column]}; expected one of {shown}")
 
-    def _direct(self, places: Array) -> Array:
+    def _direct(self, given: Array, start: int) -> Array:
         """Sums [n or 0, SUMS] of the kernels that have no table."""
-        sizes = self._sizes(places) if self.programs else {}
-        return run_programs(self.programs, sizes, places.shape[1], self.model.trees, self.model.host_op_s)
+        if self.programs:
+            self._check(given, start)
+        sizes = self._sizes(given) if self.programs else {}
+        return run_programs(self.programs, sizes, len(given), self.model.trees, self.model.host_op_s)
 
-    def _sizes(self, places: Array) -> dict[str, Any]:
-        values = self.space.values.items()
-        searched = {name: np.array(known)[places[row]] for row, (name, known) in enumerate(values)}
-        return {**searched, **self.space.fixed}
-
-    @cached_property
-    def counts(self) -> Array:
-        """How many values each name has."""
-        return np.array([len(values) for values in self.space.values.values()], np.int64)
-
-    @cached_property
-    def _codes(self) -> tuple[Array, Array]:
-        """The sorted values of all names end to end with their places, and where each name's begin."""
-        values = [np.array(known, np.int64) for known in self.space.values.values()]
-        orders = [np.argsort(known) for known in values]
-        ordered = [known[order] for known, order in zip(values, orders, strict=True)]
-        pairs = np.stack([np.concatenate(ordered), np.concatenate(orders)]) if values else np.empty((2, 0), np.int64)
-        return pairs, np.cumsum([0, *self.counts])
+    def _sizes(self, given: Array) -> dict[str, Any]:
+        rows = self.space.rows(given) if given.ndim == 1 else given
+        return {**dict(zip(self.space.names, rows.T, strict=True)), **self.space.fixed}
 
 
 def price_space(
@@ -138,4 +165,6 @@ def price_space(
     large = tuple(program for program in model.programs if row_count(program, values) > MOST_ROWS)
     counts = [len(values[name]) for name in space.names]
     tables = merged([table_of(p, values, space.names, model.trees, model.host_op_s) for p in small], counts)
-    return PricedSpace(space, model, laid_out(tables, counts, model.interval_constants, model.host_op_s > 0.0), large)
+    constants = model.interval_constants, model.host_op_s > 0.0
+    by_size, by_index = laid_out(tables, counts, *constants), laid_out(*coalesced(tables, counts), *constants)
+    return PricedSpace(space, model, by_size, by_index, large)

@@ -8,7 +8,7 @@ for a candidate is to add one row of each table.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 MERGED_ROWS = 1024
 """Tables merge up to this many rows: 32 kB, so that one stays in the first-level cache while a block of candidates asks
 it."""
+
+MOST_PLACES = 2**16
+"""Fewer values than this have columns that are put together."""
 
 KERNEL_S, CANDIDATE_S = 3e-7, 5e-8
 """About how long one thread takes for one kernel at one setting, and for one candidate from tables."""
@@ -109,6 +112,20 @@ def _over(table: Table, columns: tuple[int, ...], counts: Sequence[int]) -> Arra
     return wide.reshape(-1, len(SUMS))
 
 
+def coalesced(tables: Sequence[Table], counts: Sequence[int]) -> tuple[list[Table], list[int]]:
+    """The tables with neighbouring columns as one where all tables use them together, and the counts of these."""
+    users = [[column in table.columns for table in tables] for column in range(len(counts))]
+    runs: list[list[int]] = []
+    for column, count in enumerate(counts):
+        if runs and users[column] == users[column - 1] and count * math.prod(counts[c] for c in runs[-1]) < MOST_PLACES:
+            runs[-1].append(column)
+        else:
+            runs.append([column])
+    number = {run[0]: place for place, run in enumerate(runs)}
+    fewer = [Table(tuple(number[c] for c in table.columns if c in number), table.sums) for table in tables]
+    return fewer, [math.prod(counts[c] for c in run) for run in runs]
+
+
 @dataclass(frozen=True)
 class Tables:
     """Tables laid end to end for the compiled loops of `wattir.backends.gather`, which says how.
@@ -120,32 +137,39 @@ class Tables:
     layout: tuple[Array, Array, Array, Array, Array]
     constants: Array
 
-    def __call__(self, index: Array, direct: Array | None = None) -> Answers:
-        """Totals of candidates from indices [candidates, columns], plus sums of their own [candidates, SUMS]; those
-        with an index out of range are refused."""
-        from wattir.backends.gather import gather_indices
-
-        count = index.shape[0]
-        out = np.empty((4, count))
-        own = np.empty((0, len(SUMS))) if direct is None else direct
-        taken = (index.T, self.counts, own, *self.layout, self.constants, out)
-        refused = spread(lambda piece: gather_indices(*taken, *piece), ranges(count), CANDIDATE_S * count)
-        return Answers(out[0], out[1], out[2], out[3], sum(refused))
+    def ask(
+        self, gather: Callable[..., Any], given: tuple[Any, ...], direct: Array, out: Array,
+        pieces: Sequence[tuple[int, int]],
+    ) -> list[int]:  # fmt: skip
+        """What a loop of `wattir.backends.gather` returns for each range of candidates, given what it takes first."""
+        taken = (*given, direct, *self.layout, self.constants, out)
+        seconds = CANDIDATE_S * sum(end - first for first, end in pieces)
+        return spread(lambda piece: int(gather(*taken, *piece)), pieces, seconds)
 
 
 def laid_out(
     tables: Sequence[Table], counts: Sequence[int], constants: tuple[float, float, float], hosted: bool
 ) -> Tables:
     """Tables ready to be asked; the host's seconds are left out where they do not count (`hosted`)."""
-    deepest = max((len(table.columns) for table in tables), default=0)
-    members = np.zeros((len(tables), deepest), np.int64)
-    strides = np.zeros((len(tables), deepest), np.int64)
-    for place, table in enumerate(tables):
-        shape = [counts[column] for column in table.columns]
-        members[place, : len(shape)] = table.columns
-        strides[place, : len(shape)] = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    sums = np.concatenate([np.empty((0, len(SUMS))), *(table.sums for table in tables)])
-    starts = np.cumsum([0, *(len(table.sums) for table in tables)])[:-1]
+    from wattir.backends.gather import TOGETHER
+
+    rows = sum(len(table.sums) for table in tables)
+    filled = -(-len(tables) // TOGETHER) * TOGETHER
+    starts = np.full(filled, rows)  # what fills up the last group are tables of one row of zeros
+    starts[: len(tables)] = np.cumsum([0, *(len(table.sums) for table in tables)])[:-1]
+    moving = [_strides(table, counts) for table in tables]
+    members, strides = np.zeros((2, filled, max(map(len, moving), default=0)), np.int64)
+    for place, pairs in enumerate(moving):
+        for axis, (column, stride) in enumerate(pairs):
+            members[place, axis], strides[place, axis] = column, stride
+    sums = np.concatenate([*(table.sums for table in tables), np.zeros((1, len(SUMS)))])
     host_s = np.ascontiguousarray(sums[:, -1]) if hosted else np.empty(0)
     layout = np.ascontiguousarray(sums[:, :-1]), host_s, starts, members, strides
     return Tables(np.array(counts, np.int64), layout, np.array(constants))
+
+
+def _strides(table: Table, counts: Sequence[int]) -> list[tuple[int, int]]:
+    """The columns of a table that have several values, each with the distance between the rows of two."""
+    shape = [counts[column] for column in table.columns]
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    return [(column, stride) for column, stride in zip(table.columns, strides, strict=True) if counts[column] > 1]
