@@ -169,7 +169,7 @@ def _read(values: Any, step: int, width: int, index: Any, column: int) -> None:
 def _take_apart(indices: Any, counts: Any, size: int, start: int, rest: Any, places: Any) -> bool:
     """The digits of a block of indices below `size`, the last column counting fastest; whether all are. In doubles,
     whose quotients, rounded down, are those of whole numbers up to 2^53, and compiled to vectors."""
-    wrong = False
+    wrong: Any = False
     for lane in range(places.shape[1]):
         wrong |= np.uint64(indices[start + lane]) >= np.uint64(size)
         rest[lane] = indices[start + lane]

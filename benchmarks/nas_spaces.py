@@ -1,18 +1,16 @@
 """Composed estimates of NAS-Bench-201 beside measurements: ``python -m benchmarks.nas_spaces --data DIR [--json]``.
 
-The blocks of the space (each operation of a cell at each of the three stages, and the frame around the cells) are
-lowered once and priced once per machine. A candidate's joules and seconds are its counts of blocks times their prices;
-nothing is looked up by architecture. A line per machine and task: error, share within 10 % and Kendall's tau of the
-composed estimates, on every architecture of the set, and how many a second were composed.
+The blocks (each operation of a cell at each of the three stages, and the frame around the cells) are lowered once, and
+`wattir.spaces` puts them together as a space whose names say how often a cell runs each operation; nothing is looked up
+by architecture. A line per machine and task: error, share within 10 % and Kendall's tau of the composed estimates, on
+every architecture of the set.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain script in the checkout
 
-import wattir
 from benchmarks.measured_sets import errors_and_near, parsed, parser_of, printed
 from wattir.backends.fit.datasets_nas import COLUMNS, GPUS, LATENCY, SHORT_S, TABLE
 from wattir.backends.fit.nas_bench_201 import CELLS, CHANNELS, RUNTIMES, cell, depends_on_input, frame, operations
@@ -29,54 +26,27 @@ from wattir.backends.fit.rows import Array
 from wattir.backends.fit.sets import PI_5
 from wattir.backends.fit.tables import read_table
 from wattir.cli.console import Sheet, make_console
-from wattir.ir import Graph
+from wattir.spaces import Block, Space, composed, symbol
 
 OPERATIONS = tuple(operations("cifar100", 0))
+EDGES = 6
+"""Of a cell: it runs no operation more often."""
 
 
-@dataclass(frozen=True)
-class Prices:
-    """Of the blocks [`OPERATIONS`, stages] and of the frame: joules and seconds on the device; what the host needs for
-    a launch, and what the device draws while it waits."""
-
-    operations: Array
-    frame: Array
-    launches: int
-    host_op_s: float
-    static_w: float
-
-
-def prices(device: str, task: str, runtime: str, batch: int) -> Prices:
-    """Every block lowered and priced once."""
+@lru_cache
+def space_of(task: str, runtime: str, batch: int) -> Space:
+    """The networks of a task, by how often a cell runs each of `OPERATIONS`."""
     stages = [operations(task, stage, batch) for stage in range(len(CHANNELS))]
-    table = np.array([[_price(stage[name], device) for stage in stages] for name in OPERATIONS])
-    around = frame(task, runtime, batch)
-    c = wattir.load_device(device).coefficients
-    hosted = device.startswith(GPUS)
-    return Prices(
-        table, np.sum([_price(graph, device) for graph in around], axis=0), len(around),
-        c.host_op_s if hosted else 0.0, c.static_w,
-    )  # fmt: skip
-
-
-def _price(graph: Graph, device: str) -> tuple[float, float]:
-    cost = wattir.compile(graph, device=device, dtype="fp32")()
-    return cost.energy_j, cost.time_s
-
-
-def composed(counts: Array, found: Prices) -> tuple[Array, Array]:
-    """Joules and seconds of candidates from their counts of operations [candidates, `OPERATIONS`]."""
-    energy_j, time_s = (counts @ (CELLS * found.operations.sum(axis=1)) + found.frame).T
-    launches = CELLS * len(CHANNELS) * counts.sum(axis=1) + found.launches
-    waiting_s = np.maximum(launches * found.host_op_s - time_s, 0.0)
-    return energy_j + found.static_w * waiting_s, time_s + waiting_s
+    cells = [Block(stage[name], CELLS * symbol(name), name) for name in OPERATIONS for stage in stages]
+    graph = composed("nas_bench_201", [*frame(task, runtime, batch), *cells])
+    return Space(graph, dict.fromkeys(OPERATIONS, range(EDGES + 1)))
 
 
 @lru_cache
 def counts_of(archs: tuple[str, ...], runtime: str) -> Array:
-    """How often each candidate's cell runs each operation."""
+    """How often each candidate's cell runs each operation: rows of sizes of `space_of`."""
     cells = [cell(arch, RUNTIMES[runtime]) for arch in archs]
-    return np.array([[found[name] for name in OPERATIONS] for found in cells], float)
+    return np.array([[found[name] for name in OPERATIONS] for found in cells])
 
 
 def pi_5(data: str) -> Iterator[tuple[str, str, str, int, Any]]:
@@ -100,16 +70,13 @@ def latency(data: str) -> Iterator[tuple[str, str, str, int, Any]]:
 
 def report(device: str, task: str, runtime: str, batch: int, rows: Any) -> dict[str, Any]:
     """Errors of the composed seconds and joules."""
-    found = prices(device, task, runtime, batch)
-    counts = counts_of(tuple(rows.arch_str), runtime)
-    start = time.perf_counter()
-    energy_j, time_s = composed(counts, found)
-    rate = len(rows) / (time.perf_counter() - start)
-    line = {"device": device, "task": task, "runtime": runtime, "batch": batch, "rows": len(rows), "per_s": rate}
-    line |= {"time": errors_and_near(time_s, rows.latency_s.to_numpy(float))}
+    launching = "eager" if device.startswith(GPUS) else "compiled"
+    found = space_of(task, runtime, batch).compile(device, launching, "fp32")(counts_of(tuple(rows.arch_str), runtime))
+    line = {"device": device, "task": task, "runtime": runtime, "batch": batch, "rows": len(rows)}
+    line |= {"time": errors_and_near(found.time_s, rows.latency_s.to_numpy(float))}
     measured = rows.energy_j.to_numpy(float)
     seen = measured > 0.0
-    return line | ({"energy": errors_and_near(energy_j[seen], measured[seen])} if seen.any() else {})
+    return line | ({"energy": errors_and_near(found.energy_j[seen], measured[seen])} if seen.any() else {})
 
 
 def show(found: Sequence[dict[str, Any]]) -> None:

@@ -21,8 +21,10 @@ ARCHS = (
 
 @pytest.mark.parametrize(("device", "runtime", "batch"), [("titan_xp", "eager", 1), ("xeon_gold_6226", "eager", 1)])
 def test_composed_estimates_are_those_of_all_kernels(device, runtime, batch):
-    prices = nas_spaces.prices(device, "cifar100", runtime, batch)
-    energy_j, time_s = nas_spaces.composed(nas_spaces.counts_of(ARCHS, runtime), prices)
+    space = nas_spaces.space_of("cifar100", runtime, batch)
+    found = space.compile(device, runtime if device.startswith("titan") else "compiled", "fp32")(
+        nas_spaces.counts_of(ARCHS, runtime)
+    )
     works = [network(arch, "cifar100", runtime, batch) for arch in ARCHS]
     hosted = device.startswith("titan")
     rows = network_rows(
@@ -30,5 +32,5 @@ def test_composed_estimates_are_those_of_all_kernels(device, runtime, batch):
         host_ops=[launches(work) * hosted for work in works],
     )  # fmt: skip
     expected_s, expected_j = predict(load_device(device), rows)
-    np.testing.assert_allclose(time_s, expected_s, rtol=1e-9)
-    np.testing.assert_allclose(energy_j, expected_j, rtol=1e-9)
+    np.testing.assert_allclose(found.time_s, expected_s, rtol=1e-9)
+    np.testing.assert_allclose(found.energy_j, expected_j, rtol=1e-9)
