@@ -118,6 +118,20 @@ class Chosen(Module):  # type: ignore[misc, valid-type]
         return torch.nonzero(x) * 2, torch.masked_select(x, x > 0)
 
 
+class Kept(Module):  # type: ignore[misc, valid-type]
+    def forward(self, x: Any) -> Any:
+        rows, columns = torch.where(x > 0)
+        return x[rows] + columns[:, None]
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_trace_bounds_where_of_a_condition(device: str) -> None:
+    """Detectors and experts choose so; on meta torch takes it apart below what a trace sees."""
+    graph = traced(Kept(), torch.zeros(4, 8, device=device))
+
+    assert [graph.tensors[name].shape for name in graph.outputs] == [(32, 8)]
+
+
 def test_a_program_and_its_archive_bound_the_same_sizes(tmp_path: Path) -> None:
     exported = torch.export.export(Chosen(), (torch.zeros(4, 8),), strict=False)
     path = tmp_path / "chosen.pt2"

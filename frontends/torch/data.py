@@ -29,6 +29,12 @@ def _nonzero(warn: Warn, x: Any) -> Any:
     return x.new_empty((x.numel(), x.dim()), dtype=torch.int64)
 
 
+def _where(warn: Warn, x: Any) -> Any:
+    """Of a condition alone: what nonzero gives, by axis; torch takes it apart below the trace where x is on meta."""
+    _bounded(warn, "nonzero")
+    return [x.new_empty((x.numel(),), dtype=torch.int64) for _ in range(x.dim())]
+
+
 def _masked_select(warn: Warn, x: Any, mask: Any) -> Any:
     _bounded(warn, "masked_select")
     return x.new_empty(((x * mask).numel(),))
@@ -100,6 +106,8 @@ STANDINS: dict[str, Callable[..., Any]] = {
     "aten._local_scalar_dense": _item,
     "aten.item": _item,
     "aten.nonzero": _nonzero,
+    "aten.where.default": _where,
+    "aten.nonzero_numpy": _where,
     "aten.masked_select": _masked_select,
     "aten._unique2": _unique,
     "aten._unique": _unique,
