@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import struct
 import time
 import zipfile
 from collections.abc import Callable
@@ -222,6 +223,33 @@ def test_external_data_may_be_missing_but_no_link_out(tmp_path: Path) -> None:
     assert not has_data(read(folder / "m.onnx").model.graph.initializer[0])
     (folder / "w.bin").symlink_to(tmp_path / "here.bin")  # begins like the folder's name, and lies outside
     assert "has external data at 'w.bin'" in error_of(lambda: read(folder / "m.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("place", "known"),
+    [
+        ({}, True),
+        ({"offset": "8", "length": "16"}, True),
+        ({"length": "17"}, False),
+        ({"offset": "-1"}, False),
+        ({"offset": "9" * 5000}, False),
+        ({"offset": "99"}, False),
+        ({"location": "folder"}, False),
+    ],
+)
+def test_small_tensors_of_external_data_are_read(tmp_path: Path, place: dict[str, str], known: bool) -> None:
+    """Exporters that set no least size store axes and shapes there; what cannot be read is not known."""
+    axes = tensor("w", [2], data_location=1, data_type=onnx.TensorProto.INT64)
+    for key, entry in {"location": "w.bin", **place}.items():
+        axes.external_data.add(key=key, value=entry)
+    (tmp_path / "m.onnx").write_bytes(model(ADD, [axes]).SerializeToString())
+    (tmp_path / "w.bin").write_bytes(struct.pack("<3q", 1, 1, 2))
+    (tmp_path / "folder").mkdir()
+    found = read(tmp_path / "m.onnx").model.graph.initializer[0]
+
+    assert has_data(found) == known
+    if known:
+        assert onnx.numpy_helper.to_array(found).tolist() == ([1, 2] if "offset" in place else [1, 1])
 
 
 def test_model_and_data_that_are_links_into_one_folder_are_read(tmp_path: Path) -> None:

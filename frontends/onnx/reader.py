@@ -8,7 +8,7 @@
 - an initializer that is also a graph input (all are, before IR 4) is no input; training info is gone.
 
 A tensor whose data is not in the model (stripped, external or absent) is what `has_data` is false for.
-Nothing is executed or unpickled, and no file other than the model is opened.
+Nothing is executed or unpickled; of other files only small tensors in the model's external data are read.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Checks of one tensor or declared type of an ONNX model: dims, payload against dims, place of external data.
 
-All raise ModelFileError, one line naming the tensor. No data file is opened; it may be missing.
+All raise ModelFileError, one line naming the tensor. Data files may be missing; only small tensors are read from them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import onnx
 
+from .external import take_small
 from .wire import MARK, PAYLOAD, refused
 
 MAX_DIM = 1 << 40
@@ -118,6 +119,7 @@ def check_tensor(tensor: onnx.TensorProto, source: Source, owner: str = "the gra
     elements = count(tensor.dims, what, source.label)
     if is_external(tensor):
         _check_place(tensor, what, source)
+        take_small(tensor, -(-elements * LAYOUT[kind][0] // 8), source.folder)
     else:
         _check_payload(tensor, what, kind, elements, source)
 
