@@ -254,6 +254,38 @@ def test_dft_axis_as_attribute_or_input(opset: int) -> None:
     assert shape(lowered("DFT", ["b", 10, 1], *more[1], opset=opset, onesided=1, **more[0])) == (B, 6, 2)
 
 
+NCHWC = "com.microsoft.nchwc"
+
+
+def test_blocked_layouts_cost_what_the_plain_ones_do() -> None:
+    """What onnxruntime saves at its highest level on x86: names alone differ where channels fill whole blocks."""
+    weights = (np.ones((32, 16, 3, 3), np.float32),)
+    plain = lowered("Conv", ["b", 16, 8, 8], *weights, pads=[1, 1, 1, 1], strides=[2, 2])
+    blocked = lowered("Conv", ["b", 16, 8, 8], *weights, pads=[1, 1, 1, 1], strides=[2, 2], domain=NCHWC)
+    assert (shape(blocked), flop(blocked), blocked.params) == (shape(plain), flop(plain), plain.params)
+    fused = only(lowered("Conv", ["b", 16, 8, 8], *weights, domain=NCHWC, activation="Relu"))
+    assert fused.attrs["fused_ops"] == B * 32 * 6 * 6
+    padded = lowered("Conv", ["b", 12, 8, 8], *weights, domain=NCHWC)  # 12 channels lie in a block of 16
+    assert flop(padded) == 2 * B * 32 * 6 * 6 * 16 * 9
+
+
+@pytest.mark.parametrize(
+    ("op", "more", "out"),
+    [
+        ("ReorderInput", {}, (B, 8, 8, 16)),
+        ("ReorderInput", {"channels_last": 1}, (B, 16, 8, 8)),
+        ("ReorderOutput", {"channels": 5}, (B, 5, 8, 16)),
+        ("ReorderOutput", {"channels": 5, "channels_last": 1}, (B, 8, 16, 5)),
+        ("MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2]}, (B, 8, 4, 8)),
+        ("GlobalAveragePool", {}, (B, 8, 1, 1)),
+        ("Upsample", {"scales": [1, 1, 2, 2]}, (B, 8, 16, 32)),
+    ],
+)
+def test_other_ops_in_blocked_layouts(op: str, more: dict[str, Any], out: tuple[Any, ...]) -> None:
+    graph = lowered(op, ["b", 8, 8, 16], domain=NCHWC, **more)
+    assert (shape(graph), [o.kind for o in graph.ops if o.kind == "unknown"]) == (out, [])
+
+
 # ---- ai.onnx.ml -----------------------------------------------------------------------------------------------------
 
 
