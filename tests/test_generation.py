@@ -120,6 +120,23 @@ def test_files_keep_the_stacks():
         stack_on(H100, "xdt")
 
 
+@pytest.mark.parametrize("device", ["a100_sxm", "l4", "t4", "raspberry_pi_5", "xeon_gold_5120"])
+def test_machines_without_a_stack_take_one_and_say_how_sure_that_is(device):
+    machine = load_device(device)
+    found = generate("stable-diffusion-v1-5/stable-diffusion-v1-5", machine, steps=1)
+    assert found.stack.borrowed_from == "h100_sxm" and any("h100_sxm" in line for line in found.warnings)
+    assert found.stack.interval > H100.stacks["diffusers"].interval + 0.2
+    assert found.energy_j / found.time_s <= machine.power_w
+    assert found.stack.attention_flop_per_s < machine.flop_per_s[machine.math("bf16")]  # as no kernel can
+    with pytest.raises(DeviceError, match="no stack 'xdt'"):
+        stack_on(machine, "xdt")
+
+
+def test_the_less_a_lender_has_in_common_the_wider_the_interval():
+    widths = [stack_on(load_device(name), "xdit").interval for name in ("h100_sxm", "a100_sxm", "l4", "raspberry_pi_5")]
+    assert widths == sorted(widths) and len(set(widths)) == 4
+
+
 @pytest.mark.parametrize(
     ("model", "asked", "sharing", "said"),
     [

@@ -4,10 +4,10 @@ file's `[generation.*]`."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from wattir.serving_engine import BORROWED_WIDTH, Range, tables_under
+from wattir.serving_engine import Range, tables_under
 
 PARTS = ("matmul", "wide", "conv", "conv3d", "depthwise", "attention", "norm", "other")
 """Kinds of kernels: products; products in 32 bits; convolutions; those over time too; those of one channel each;
@@ -77,16 +77,3 @@ def stack_of(name: str, table: Mapping[str, Any]) -> Stack:
 def stack_tables(stack: Stack) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The tables of a device file that `stack_of` reads back, each with its heading."""
     return tables_under(f"generation.{stack.name}", stack, NUMBERS)
-
-
-def borrowed(stack: Stack, lender: str, power: float, bandwidth: float, rate: float) -> Stack:
-    """A stack's coefficients for a relative: watts in proportion to the power limits, links to memory bandwidths,
-    attention to multiprocessors times clock: FlashAttention 2 issues the instructions of Ampere everywhere, and reaches
-    on B200 what it does on H100."""
-    return replace(
-        stack, static_w=stack.static_w * power, busy_w=stack.busy_w * power, waiting_w=stack.waiting_w * power,
-        link_w=stack.link_w * power, link_bytes_per_s=stack.link_bytes_per_s * bandwidth,
-        attention_flop_per_s=stack.attention_flop_per_s * rate,
-        attention_exp_per_s=stack.attention_exp_per_s * rate, interval=stack.interval + BORROWED_WIDTH,
-        borrowed_from=lender,
-    )  # fmt: skip

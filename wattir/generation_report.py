@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from wattir.device import Device
+from wattir.device import Device, load_device
 from wattir.generation import FACTORS, PHASES, PhaseCost, stack_on
 from wattir.generation_engine import Stack
 from wattir.generation_model import Generated, Prompt, Sharing
 from wattir.interval import LEVEL
+from wattir.lending import RELATIONS, relation
 from wattir.serving import J_PER_WH
 
 XDIT, DIFFUSERS = "xdit", "diffusers"
@@ -112,8 +113,9 @@ def report(placed: Generated, stack: Stack, prompt: Prompt) -> GenerationReport:
     )  # fmt: skip
     warnings = []
     if stack.borrowed_from:
-        warnings.append(f"{device.id}: the stack's coefficients are those of {stack.borrowed_from}")
-    kind = "video" if prompt.frames > 1 else "image"
-    return GenerationReport(placed.of.name, kind, device, stack, prompt, placed.sharing,
+        kind = RELATIONS[relation(device, load_device(stack.borrowed_from))]
+        warnings.append(f"{device.id}: the stack's coefficients are those of {stack.borrowed_from}, a machine {kind}")
+    made = "video" if prompt.frames > 1 else "image"
+    return GenerationReport(placed.of.name, made, device, stack, prompt, placed.sharing,
                             placed.phases(prompt).weight_bytes, dict(zip(PHASES, costs, strict=True)),
                             tuple(warnings))  # fmt: skip
