@@ -7,6 +7,7 @@ import pytest
 
 import wattir
 from benchmarks import search_evolution, search_gradient, search_optuna
+from benchmarks.nas_networks import fbnet
 from benchmarks.search_task import accuracy, best, cost_model, everyone, joules, loss
 
 MODEL = cost_model()
@@ -31,10 +32,23 @@ def test_optuna_finds_one_of_the_best() -> None:
 @pytest.mark.parametrize("framework", ["torch", "jax"])
 def test_gradients_find_the_best_and_save_joules(framework: str) -> None:
     pytest.importorskip(framework)
-    found, path = search_gradient.SEARCHES[framework](MODEL)
+    found, path = search_gradient.search_widths(MODEL, framework)
 
     assert found.tolist() == best(MODEL)[0].tolist()
     assert path[1] < path[0]
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_gradients_find_the_best_of_a_supernet(framework):
+    """Joules of a supernet's blocks add up: the best of all 9^22 networks is the best block at each position."""
+    pytest.importorskip(framework)
+    price = fbnet().compile("h100_sxm")
+    found, path = search_gradient.search_fbnet(price, framework)
+    wanted = search_gradient.best_fbnet(price)
+
+    assert found.tolist() == wanted.tolist()
+    assert len(set(wanted.tolist())) > 3  # no block is best everywhere
+    assert path[-1] == pytest.approx(price(wanted[None]).energy_j[0], rel=0.2)
 
 
 def test_front_of_joules_against_accuracy() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -14,7 +15,7 @@ import wattir
 from wattir import layers
 from wattir.dim_text import parse
 from wattir.dims import equal, evaluate, parts_by_names, symbol
-from wattir.errors import SizeError, SpaceError
+from wattir.errors import InputError, SizeError, SpaceError
 from wattir.spaces import Block, Choice, Space, composed, supernet
 
 
@@ -127,6 +128,71 @@ def test_a_space_past_2_53_takes_sizes_and_no_indices() -> None:
     assert price(sizes.astype(np.uint8)).energy_j.tolist() == price(sizes).energy_j.tolist()
     with pytest.raises(SpaceError, match=r"too many for indices; expected sizes \[n, names\]"):
         price([1, 2])
+
+
+@pytest.mark.parametrize("metric", ["energy_j", "time_s"])
+@pytest.mark.parametrize("runtime", ["compiled", "eager"])
+@pytest.mark.parametrize("name", ["cells", "sized"])
+def test_what_a_relaxed_candidate_costs_is_the_sum_over_all_candidates(name: str, runtime: str, metric: str) -> None:
+    """Each candidate's probability times its answer; joules of the Raspberry Pi never wait for a host."""
+    space = SPACES[name]()
+    price = space.compile("raspberry_pi_5", runtime)
+    rng = np.random.default_rng(2)
+    likely = {name: rng.dirichlet(np.ones(len(values))) for name, values in space.values.items()}
+    chances = functools.reduce(np.multiply.outer, likely.values()).ravel()  # the last name counts fastest
+    expected = price.expected(metric)
+
+    assert expected(**likely) == pytest.approx(chances @ getattr(price(range(space.size)), metric), rel=1e-12)
+    slopes = expected.gradient(**likely)
+    for name, slope in slopes.items():
+        for place in range(len(slope)):
+            step = {name: likely[name] + 1e-3 * np.eye(len(slope))[place]}
+            rise = expected(**{**likely, **step}) - expected(**likely)
+            assert 1e-3 * slope[place] == pytest.approx(rise, rel=1e-6, abs=1e-9 * expected(**likely))
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_a_relaxed_candidate_has_gradients_in_a_framework(framework: str) -> None:
+    pytest.importorskip(framework)
+    space = cells()
+    expected = space.compile("h100_sxm").expected()
+    logits = np.random.default_rng(3).normal(size=(3, 4)).astype(np.float32)
+    likely = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    slopes = np.stack(list(expected.gradient(**dict(zip(space.names, likely, strict=True))).values()))
+    by_logits = likely * (slopes - (slopes * likely).sum(axis=1, keepdims=True))  # the softmax's own rule
+
+    found = {"torch": by_torch, "jax": by_jax}[framework](expected, space.names, logits)
+    assert found == pytest.approx(by_logits, rel=1e-3, abs=1e-4 * np.abs(by_logits).max())
+
+
+def by_torch(expected: Any, names: tuple[str, ...], logits: Any) -> Any:
+    import torch
+
+    asked = torch.tensor(logits, requires_grad=True)
+    expected(**dict(zip(names, torch.softmax(asked, 1), strict=True))).backward()
+    return asked.grad.numpy()
+
+
+def by_jax(expected: Any, names: tuple[str, ...], logits: Any) -> Any:
+    import jax
+
+    def joules(asked: Any) -> Any:
+        return expected(**dict(zip(names, jax.nn.softmax(asked, axis=1), strict=True)))
+
+    return np.asarray(jax.jit(jax.grad(joules))(logits))
+
+
+@pytest.mark.parametrize(
+    ("likely", "text"),
+    [
+        ({"edge0": [1, 0, 0], "edge1": [1, 0, 0, 0], "edge2": 0}, r"edge0 has shape \(3,\); expected \(4,\)"),
+        ({"edge0": [1, 0, 0, math.nan], "edge1": [1, 0, 0, 0], "edge2": 0}, "edge0 is not finite"),
+        ({"edge0": 0}, "no choice of 'edge1'"),
+    ],
+)
+def test_probabilities_that_are_not_right_are_refused(likely: Any, text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        cells().compile("h100_sxm").expected()(**likely)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ probabilities, so the expectation of the total is exact and multilinear in them,
 
 A size may also be a number between two of its values: that is the expectation of the two with the weights of linear
 interpolation. This is what differentiable architecture search asks for (DARTS, Liu et al. 2019; ProxylessNAS, Cai et
-al. 2019, whose expected latency is the case of tables over one choice each).
+al. 2019, whose expected latency is the case of tables over one choice each). A space of choices has an expectation too:
+`wattir.spaces.Space.compile(...).expected()`.
 """
 
 from __future__ import annotations

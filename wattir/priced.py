@@ -17,6 +17,7 @@ from wattir.codes import DIRECT_ADDRESSES, alike, as_addresses, no_maps
 from wattir.costmodel import Answer, CostModel, compile_graph
 from wattir.device import Device, load_device
 from wattir.errors import SpaceError
+from wattir.expected import Expected, expected
 from wattir.program import Program
 from wattir.spaces import MOST_INDEXED, Space
 from wattir.tables import Array, Tables, coalesced, laid_out, merged, row_count, run_programs, table_of
@@ -53,6 +54,11 @@ class PricedSpace:
             part = slice(start, start + TOGETHER)
             self._answer(given[part], start, out[:, part])
         return Answer(*out)
+
+    def expected(self, metric: str = "energy_j") -> Expected:
+        """What a candidate costs whose choices are not settled: a smooth function of the probabilities of each name's
+        values, with its exact gradient, in NumPy, PyTorch and JAX. See `wattir.expected`; `metric` as there."""
+        return expected(self.model, {**self.space.values, **self.space.fixed}, metric)
 
     def _array(self, candidates: Any) -> Array:
         given = np.asarray(candidates)
