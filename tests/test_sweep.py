@@ -118,6 +118,45 @@ def test_parts_of_another_sweep_are_refused(space_file: Path, tmp_path: Path) ->
         run_sweep(sweep_of(space_file, runtime="eager"), out)
 
 
+@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000, '{"identity": 3}'])
+def test_parts_of_nobody_knows_what_are_refused(text: str, space_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "r.parquet.parts"
+    folder.mkdir()
+    (folder / "sweep.json").write_text(text)
+
+    with pytest.raises(SpaceError, match="holds chunks of another space"):
+        run_sweep(sweep_of(space_file), str(tmp_path / "r.parquet"))
+
+
+def test_a_damaged_part_is_named(space_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(sweep_of(space_file), str(out), advance=_stop_after(100))
+    part = tmp_path / "r.parquet.parts" / "part-00000001.parquet"
+    part.write_bytes(part.read_bytes()[:-7])
+
+    with pytest.raises(SpaceError, match=r"part-00000001.parquet: damaged; remove it and give the same command again"):
+        run_sweep(sweep_of(space_file), str(out))
+    part.unlink()
+    run_sweep(sweep_of(space_file), str(out))
+    assert pq.read_table(out).column("index").to_pylist() == list(range(256))
+
+
+@pytest.mark.parametrize(
+    ("out", "text"),
+    [
+        ("folder", "folder: is a folder; expected a file to write, such as .*results.parquet"),
+        ("cells.toml", "cells.toml: already there, of another sweep"),
+        ("cells.toml/r.parquet", "r.parquet.parts: cannot be made .*expected --out in a folder you may write to"),
+    ],
+)
+def test_a_place_where_nothing_can_be_written_is_refused(out: str, text: str, space_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+
+    with pytest.raises(SpaceError, match=text):
+        run_sweep(sweep_of(space_file), str(tmp_path / out))
+
+
 def test_an_interrupted_sweep_does_only_what_is_missing(space_file: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "r.parquet")
     with pytest.raises(KeyboardInterrupt):

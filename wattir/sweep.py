@@ -224,6 +224,9 @@ class _Parts:
         """Whether `out` is this very sweep's result; SpaceError where it is another file."""
         if not os.path.exists(self.out):
             return False
+        if os.path.isdir(self.out):
+            inside = os.path.join(self.out, "results.parquet")
+            raise SpaceError(f"{self.out}: is a folder; expected a file to write, such as {inside}")
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -238,14 +241,16 @@ class _Parts:
 
     def missing(self) -> list[int]:
         """The chunks that are not done; makes the folder, or checks whose it is."""
-        os.makedirs(self.folder, exist_ok=True)
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+        except OSError as error:
+            raise SpaceError(
+                f"{self.folder}: cannot be made ({error.strerror}); expected --out in a folder you may write to"
+            ) from None
         manifest = os.path.join(self.folder, "sweep.json")
-        if os.path.exists(manifest):
-            with open(manifest, encoding="utf-8") as file:
-                found = json.load(file).get("identity")
-            if found != self.sweep.identity:
-                reason = "holds chunks of another space, machine, option or version of wattir"
-                raise SpaceError(f"{self.folder}: {reason}; give another --out, or remove the folder")
+        if os.path.exists(manifest) and _identity(manifest) != self.sweep.identity:
+            reason = "holds chunks of another space, machine, option or version of wattir"
+            raise SpaceError(f"{self.folder}: {reason}; give another --out, or remove the folder")
         self._whole(manifest, self._describe)
         return [number for number in range(self.sweep.chunks) if not os.path.exists(self._path(number))]
 
@@ -296,9 +301,14 @@ class _Parts:
         return table if isinstance(least, slice) else table.take(least)
 
     def _read(self, number: int) -> Any:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        return pq.ParquetFile(self._path(number)).read()
+        path = self._path(number)
+        try:
+            return pq.ParquetFile(path).read()
+        except pa.ArrowInvalid:
+            raise SpaceError(f"{path}: damaged; remove it and give the same command again") from None
 
     def _path(self, number: int) -> str:
         return os.path.join(self.folder, f"part-{number:08d}.parquet")
@@ -308,3 +318,13 @@ class _Parts:
             write(partial)
             with open(partial, "rb") as file:
                 os.fsync(file.fileno())
+
+
+def _identity(manifest: str) -> Any:
+    """The identity that a file states; None where it states none."""
+    with open(manifest, encoding="utf-8", errors="replace") as file:
+        try:
+            found = json.load(file)
+        except (ValueError, RecursionError):
+            return None
+    return found.get("identity") if isinstance(found, dict) else None
