@@ -188,6 +188,8 @@ def by_jax(expected: Any, names: tuple[str, ...], logits: Any) -> Any:
         ({"edge0": [1, 0, 0], "edge1": [1, 0, 0, 0], "edge2": 0}, r"edge0 has shape \(3,\); expected \(4,\)"),
         ({"edge0": [1, 0, 0, math.nan], "edge1": [1, 0, 0, 0], "edge2": 0}, "edge0 is not finite"),
         ({"edge0": 0}, "no choice of 'edge1'"),
+        ({"edge0": "a", "edge1": 0, "edge2": 0}, "edge0 = 'a'; expected probabilities or a number"),
+        ({"edge0": [[1], [2, 3]], "edge1": 0, "edge2": 0}, r"edge0 has no shape; expected \(4,\)"),
     ],
 )
 def test_probabilities_that_are_not_right_are_refused(likely: Any, text: str) -> None:
@@ -207,6 +209,11 @@ def test_probabilities_that_are_not_right_are_refused(likely: Any, text: str) ->
         ([[0, 1]], r"shape \[1, 2\]; expected indices \[n\] or sizes \[n, 3\] of edge0, edge1, edge2"),
         (3, r"shape \[\]; expected"),
         (["a"], r"dtype <U1; expected whole numbers"),
+        ([[1], [2, 3]], r"candidates: no array of numbers \(setting an array element with a sequence\)"),
+        (np.ma.array([1, 2], mask=[False, True]), "some are masked"),
+        ([2**70], "dtype object; expected whole numbers"),
+        (np.array([[0, 1, 2], [0, -1, 0]], np.int8), r"candidates\[1\]: edge1 = -1; expected one of"),
+        (np.array([1, 2**63], np.uint64), r"candidates\[1\] = 9223372036854775808; expected from 0 to 63"),
     ],
 )
 def test_a_bad_candidate_is_refused_with_its_place(candidates: Any, text: str) -> None:
@@ -222,6 +229,18 @@ def test_a_candidate_that_cannot_be_is_refused_with_its_place() -> None:
         space.compile("h100_sxm")([0, 0, 1])
 
 
+def test_a_block_that_runs_less_than_never_is_refused() -> None:
+    depth = symbol("depth")
+    graph = composed("deep", [Block(layers.matmul(64, 64, 64), depth - 2), layers.norm(64, 64)])
+    price = Space(graph, {"depth": (4, 2, 1)}).compile("h100_sxm")
+    text = r"op 'matmul/matmul' runs as often as depth - 2 = -1"
+
+    assert price([0, 1]).time_s[0] > price([1]).time_s[0] > 0.0
+    for ask in (lambda: price([0, 2]), lambda: price.model(depth=1), lambda: price.model(depth=[4, 1]), price.expected):
+        with pytest.raises(SizeError, match=text):
+            ask()
+
+
 @pytest.mark.parametrize(
     ("values", "text"),
     [
@@ -230,6 +249,8 @@ def test_a_candidate_that_cannot_be_is_refused_with_its_place() -> None:
         ({"width": ()}, "width: 0 values; expected from 1 to 65535"),
         ({"width": (8, 8)}, "8 stands twice"),
         ({"width": (-8,)}, "width=-8; expected a whole number from 0"),
+        ({"width": (8, math.nan)}, "width=nan; expected a whole number from 0"),
+        ({"width": 8}, "width = 8; expected a list of its values"),
     ],
 )
 def test_values_that_are_not_right_are_refused(values: Any, text: str) -> None:
@@ -260,6 +281,34 @@ def test_choices_may_be_narrowed() -> None:
     assert few.index({"edge0": "3x3", "edge1": 0, "edge2": 0}) == 16
     with pytest.raises(SpaceError, match="edge0 = 'pool'; expected one of none, 3x3"):
         few.index({"edge0": "pool", "edge1": 0, "edge2": 0})
+
+
+def test_what_is_no_space_is_refused() -> None:
+    block = layers.matmul(1, 64, 64)
+
+    with pytest.raises(SpaceError, match="a space of int; expected a graph"):
+        Space(3, {})  # type: ignore[arg-type]
+    with pytest.raises(SpaceError, match="odd: choice 'a b'; expected a name such as edge0"):
+        supernet("odd", [Choice("a b", {"x": block, "y": None})])
+    for times in (1.5, -1):
+        with pytest.raises(SpaceError, match=rf"odd: a part runs {times} times; expected a number or a formula"):
+            composed("odd", [Block(block, times)])  # type: ignore[arg-type]
+    with pytest.raises(SpaceError, match="index 64; expected from 0 to 63"):
+        cells().rows(np.array([3, 64]))
+    with pytest.raises(SpaceError, match="a sample of -1"):
+        cells().sample(-1)
+
+
+def test_large_values_are_told_apart() -> None:
+    """Sizes too large for a table of addresses, out of order, beside a size with a gap."""
+    m, n = symbol("m"), symbol("n")
+    price = Space(layers.matmul(m, n, 64), {"m": (2**20, 7, 65535, 2**17), "n": (5, 1)}).compile("h100_sxm")
+    rows = price.space.rows(np.arange(8))
+
+    assert price(rows).energy_j.tolist() == price(range(8)).energy_j.tolist()
+    assert price(rows[::-1]).energy_j.tolist() == price(range(8)).energy_j.tolist()[::-1]
+    with pytest.raises(SpaceError, match=r"candidates\[2\]: m = 65534; expected one of 1048576, 7"):
+        price([[7, 5], [65535, 1], [65534, 1]])
 
 
 def test_choices_of_one_name_must_agree() -> None:

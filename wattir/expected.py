@@ -60,8 +60,18 @@ class Expected:
 
     def gradient(self, **choices: Any) -> dict[str, Array]:
         """The derivatives by each of the numbers given, of their shapes."""
-        given = [np.asarray(each, np.float64) for each in self._checked(choices)]
+        given = self._numbers(self._checked(choices))
         return dict(zip(self.values, self.with_gradient(given)[1], strict=True))
+
+    def _numbers(self, choices: Sequence[Any]) -> list[Array]:
+        """The choices as doubles; InputError where one is none."""
+        found = []
+        for name, choice in zip(self.values, choices, strict=True):
+            try:
+                found.append(np.asarray(choice, np.float64))
+            except (TypeError, ValueError, RuntimeError):
+                raise InputError(f"expected: {name} = {choice!r}; expected probabilities or a number") from None
+        return found
 
     def with_gradient(self, choices: Sequence[Array]) -> tuple[float, list[Array]]:
         """The expectation and its derivatives, for choices in the order of `values`."""
@@ -98,10 +108,11 @@ class Expected:
             what = "no choice of" if unlike[0] in self.values else "no size"
             raise InputError(f"expected: {what} {unlike[0]!r}; expected one for each of {', '.join(self.values)}")
         for name, values in self.values.items():
-            shape = tuple(np.shape(choices[name]))
+            shape = _shape(choices[name])
             if shape not in ((), (len(values),)):
+                found = "no shape" if shape is None else f"shape {shape}"
                 raise InputError(
-                    f"expected: {name} has shape {shape}; expected ({len(values)},), a probability for each of its "
+                    f"expected: {name} has {found}; expected ({len(values)},), a probability for each of its "
                     f"values, or a number from {values.min()} to {values.max()}"
                 )
         return [choices[name] for name in self.values]
@@ -183,13 +194,20 @@ def _weights(values: Array, choice: Array) -> tuple[Array, Array]:
     return unit[right - 1] + (choice - grid[right - 1]) * slope, slope
 
 
+def _shape(choice: Any) -> tuple[int, ...] | None:
+    try:
+        return tuple(np.shape(choice))
+    except (TypeError, ValueError):  # lists of unequal lengths
+        return None
+
+
 def _is_of(framework: str, value: Any) -> bool:
     """Whether a value is an array of a framework, which is not imported to find out."""
     return framework in sys.modules and any(kind.__module__.startswith(framework) for kind in type(value).__mro__)
 
 
 def _by_numpy(self: Expected, choices: Sequence[Any]) -> float:
-    return self.with_gradient([np.asarray(each, np.float64) for each in choices])[0]
+    return self.with_gradient(self._numbers(choices))[0]
 
 
 def _by_torch(self: Expected, choices: Sequence[Any]) -> Any:

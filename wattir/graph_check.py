@@ -107,20 +107,24 @@ def _require(holds: bool, graph: Graph, where: str, found: str, expected: str) -
 
 
 def check_sizes(graph: Graph, sizes: Mapping[str, Any]) -> None:
-    """SizeError where a shape becomes negative or absurd at these sizes, ints or arrays."""
-    for size, name in formula_dims(graph).items():
+    """SizeError where a shape or a count becomes negative or absurd at these sizes, ints or arrays."""
+    for size, where in formula_dims(graph).items():
         value = evaluate(size, sizes)
         low, high = (value, value) if isinstance(value, int) else (value.min(), value.max())
         if low < 0 or high > MAX_DIM:
-            found = f"tensor {name!r} has an axis of {size} = {low if low < 0 else high}"
+            found = f"{where} {size} = {low if low < 0 else high}"
             raise SizeError(f"{graph.name}: {found}; expected from 0 to {MAX_DIM}; give other sizes")
 
 
 def formula_dims(graph: Graph) -> dict[Dim, str]:
-    """The distinct formulas among the dims of a graph's tensors, and one tensor that has each."""
+    """The distinct formulas among the dims of a graph's tensors, and among how often its ops run where that may be
+    negative; and where one has each."""
     found: dict[Dim, str] = {}
     for name, tensor in graph.tensors.items():
         for size in tensor.shape:
             if isinstance(size, Dim):
-                found.setdefault(size, name)
+                found.setdefault(size, f"tensor {name!r} has an axis of")
+    for op in graph.ops:
+        if isinstance(op.times, Dim) and any(factor < 0 for _, factor in op.times.terms):
+            found.setdefault(op.times, f"op {op.name!r} runs as often as")
     return found

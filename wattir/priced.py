@@ -61,8 +61,13 @@ class PricedSpace:
         return expected(self.model, {**self.space.values, **self.space.fixed}, metric)
 
     def _array(self, candidates: Any) -> Array:
-        given = np.asarray(candidates)
         where = f"{self.space.graph.name}: candidates"
+        try:
+            given = np.asarray(candidates)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise SpaceError(f"{where}: no array of numbers ({str(error).partition('. ')[0]})") from None
+        if np.ma.is_masked(candidates):
+            raise SpaceError(f"{where}: some are masked; expected whole numbers")
         if given.ndim not in (1, 2) or (given.ndim == 2 and given.shape[1] != len(self.space.names)):
             expected = f"indices [n] or sizes [n, {len(self.space.names)}] of {', '.join(self.space.names[:8])}"
             raise SpaceError(f"{where} of shape {list(given.shape)}; expected {expected}")

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from wattir.api import lower
 from wattir.costmodel import check_size
-from wattir.dims import Size, equal, symbol
+from wattir.dims import Dim, Size, bounds, equal, symbol
 from wattir.errors import SizeError, SpaceError, suggestion
 from wattir.ir import Graph, GraphBuilder, replace_graph
 
@@ -56,6 +56,8 @@ class Space:
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.graph, Graph):
+            raise SpaceError(f"a space of {type(self.graph).__name__}; expected a graph, as of wattir.lower(model)")
         checked = {name: _checked(self.graph, name, values) for name, values in self.values.items()}
         object.__setattr__(self, "values", checked)
         ordered = {name: self.graph.sizes[name] for name in (*checked, *self.graph.sizes)}  # tables are by this order
@@ -135,6 +137,9 @@ class Space:
         """Sizes [n, names] of indices [n]."""
         import numpy as np
 
+        wrong = np.flatnonzero((np.asarray(indices) < 0) | (np.asarray(indices) >= self.size))
+        if len(wrong):
+            self[int(np.ravel(indices)[wrong[0]])]  # says why
         places = np.unravel_index(indices, [len(values) for values in self.values.values()])
         columns = [np.array(values)[place] for values, place in zip(self.values.values(), places, strict=True)]
         return np.stack(columns, axis=1)
@@ -143,6 +148,8 @@ class Space:
         """Sizes [count, names] of candidates drawn independently and uniformly."""
         import numpy as np
 
+        if count < 0:
+            raise SpaceError(f"{self.graph.name}: a sample of {count}; expected at least 0")
         rng = np.random.default_rng(seed)
         return np.stack([rng.choice(np.array(values), count) for values in self.values.values()], axis=1)
 
@@ -159,7 +166,10 @@ def _checked(graph: Graph, name: str, values: Iterable[int]) -> tuple[int, ...]:
     where = f"{graph.name}: {name}"
     if name not in graph.sizes:
         raise SpaceError(f"{where}: not a size of the graph; {_expected(name, graph.sizes)}")
-    found = tuple(values)
+    try:
+        found = tuple(values)
+    except TypeError:
+        raise SpaceError(f"{where} = {values!r}; expected a list of its values") from None
     if not 1 <= len(found) <= MOST_VALUES:
         raise SpaceError(f"{where}: {len(found)} values; expected from 1 to {MOST_VALUES}")
     try:
@@ -215,6 +225,10 @@ def composed(name: str, parts: Iterable[Block | Any]) -> Graph:
     A model that stands in several parts is lowered once. Parts are fused each on their own, never across their borders.
     """
     every = [part if isinstance(part, Block) else Block(part) for part in parts]
+    for part in every:
+        if not isinstance(part.times, Dim | int) or isinstance(part.times, bool) or bounds(part.times)[1] < 0:
+            label = part.label or "a part"
+            raise SpaceError(f"{name}: {label} runs {part.times!r} times; expected a number or a formula")
     blocks: dict[int, Block] = {}
     for part in every:
         if part.model is not None:
@@ -277,6 +291,8 @@ def supernet(
     listed = list(parts)
     labels: dict[str, tuple[str, ...]] = {}
     for choice in (part for part in listed if isinstance(part, Choice)):
+        if not choice.name.isidentifier():
+            raise SpaceError(f"{name}: choice {choice.name!r}; expected a name such as edge0")
         found = labels.setdefault(choice.name, tuple(choice.blocks))
         if found != tuple(choice.blocks):
             theirs = ", ".join(choice.blocks)
