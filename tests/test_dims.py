@@ -126,6 +126,13 @@ def test_what_is_no_formula_is_refused(text):
         parse(text)
 
 
+@pytest.mark.parametrize("text", ["*".join(["9" * 18] * 50_000), "b*" + "*".join(["9" * 18] * 50_000), "9" * 4000])
+def test_numbers_that_no_network_has_are_refused_before_they_grow(text):
+    with pytest.raises(SizeError, match="size formula") as refusal:
+        parse(text)
+    assert len(str(refusal.value)) < 300
+
+
 def test_formulas_have_no_order_and_no_truth():
     with pytest.raises(TypeError):
         _ = a < b

@@ -126,12 +126,14 @@ def test_models_among_the_rows_are_lowered_again(folder, capsys):
         (["--rows", "rows.csv", "--device", "mine.toml", "--like", "h300"], "h300: no such device"),
         (["--rows", "bad.csv", "--device", "mine.toml", "--like", TRUTH], "bad.csv: no column kind, op"),
         (["--rows", "odd.csv", "--device", "mine.toml", "--like", TRUTH], "no row that can be predicted (1 a size"),
+        (["--rows", "large.csv", "--device", "mine.toml", "--like", TRUTH], "no row that can be predicted (1 a size"),
         (["--like", TRUTH, "--device", "a10"], "only with --rows"),
     ],
 )
 def test_what_cannot_be_fitted_is_one_line_and_writes_nothing(folder, capsys, words, said):
     Path("bad.csv").write_text("leaf\n1\n")
     made(1, 5, m="many").to_csv("odd.csv", index=False)
+    made(1, 5, m="9" * 400).to_csv("large.csv", index=False)
     assert main(["fit", *words]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1 and not list(folder.glob("*.toml"))

@@ -38,6 +38,7 @@ ILLEGAL = [
     (with_tensor("a", Tensor((2,), "fp32", "inputs")), "role 'inputs'"),
     (with_tensor("a", Tensor((-1,), "fp32", "input")), "size -1"),
     (with_tensor("a", Tensor((2**62,), "fp32", "input")), "size 4611686018427387904"),
+    (with_tensor("a", Tensor((10**5000,), "fp32", "input")), "size of 16610 bits"),
     (replace_graph(LEGAL, outputs=("nothing",)), "no such tensor"),
     (replace_graph(LEGAL, sizes={}), r"no entry for \['m'\]"),
     (replace_graph(LEGAL, batch="n"), "batch"),

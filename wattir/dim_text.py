@@ -7,18 +7,20 @@ import re
 from wattir.dims import Size, equal, maximum, minimum, missed, symbol
 from wattir.errors import SizeError
 
+MOST = 2**128
 _FUNCTIONS = {"min": minimum, "max": maximum, "missed": missed, "equal": equal}
 
 
 def parse(text: str) -> Size:
     """The size that `str` printed: integers, names, ``+ - * //``, ``%``, brackets, ``min(a, b)``, ``max(a, b)``,
     ``missed(a, b)``, ``equal(a, b)``."""
+    name = text if len(text) <= 100 else f"{text[:100]}..."
     tokens = re.findall(r"\d+|[A-Za-z_][A-Za-z0-9_.]*|//|[-+*%(),]|\S", text)
     tokens.append("")
     position = [0]
-    size = _parse_sum(tokens, position, text)
+    size = _parse_sum(tokens, position, name)
     if tokens[position[0]] != "":
-        raise SizeError(f"size formula {text!r}: unexpected {tokens[position[0]]!r}; expected the end")
+        raise SizeError(f"size formula {name!r}: unexpected {tokens[position[0]]!r}; expected the end")
     return size
 
 
@@ -43,10 +45,18 @@ def _parse_product(tokens: list[str], at: list[int], text: str) -> Size:
 
 def _combined(op: str, left: Size, right: Size, text: str) -> Size:
     if op == "*":
-        return left * right
+        return _bounded(left * right, text)
     if right == 0:
         raise SizeError(f"size formula {text!r}: division by zero")
     return left // right if op == "//" else left % right
+
+
+def _bounded(size: Size, text: str) -> Size:
+    """The size, unless it has numbers that no network has: ever longer ones would take ever longer to multiply."""
+    numbers = (size,) if isinstance(size, int) else (number for _, number in size.terms)
+    if any(abs(number) > MOST for number in numbers):
+        raise SizeError(f"size formula {text!r}: a number above 2^128; expected smaller ones")
+    return size
 
 
 def _parse_one(tokens: list[str], at: list[int], text: str) -> Size:
@@ -54,7 +64,7 @@ def _parse_one(tokens: list[str], at: list[int], text: str) -> Size:
     at[0] += 1
     if token == "-":
         return -_parse_one(tokens, at, text)
-    if token.isdigit():
+    if token.isdigit() and len(token) < 40:
         return int(token)
     if token == "(":
         size = _parse_sum(tokens, at, text)
@@ -64,7 +74,9 @@ def _parse_one(tokens: list[str], at: list[int], text: str) -> Size:
         return _parse_call(token, tokens, at, text)
     if re.match(r"[A-Za-z_]", token):
         return symbol(token)
-    raise SizeError(f"size formula {text!r}: unexpected {token or 'end'!r}; expected a number, a name or a bracket")
+    raise SizeError(
+        f"size formula {text!r}: unexpected {token[:40] or 'end'!r}; expected a number, a name or a bracket"
+    )
 
 
 def _parse_call(op: str, tokens: list[str], at: list[int], text: str) -> Size:

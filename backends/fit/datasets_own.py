@@ -95,14 +95,21 @@ def _with_sizes(table: Any) -> tuple[Any, Any]:
     import pandas as pd
 
     odd = pd.Series(False, table.index)
-    columns: dict[str, Any] = {name: pd.to_numeric(table[name], errors="coerce") for name in ("time_s", "energy_j")}
+    columns: dict[str, Any] = {name: _numbers(table[name]) for name in ("time_s", "energy_j")}
     for name in SIZES:
         given = table[name] if name in table else pd.Series(0, table.index)
-        number = pd.to_numeric(given, errors="coerce")
+        number = _numbers(given)
         wrong = given.notna() & ~(number.between(0, MOST) & (number % 1 == 0))
         odd |= wrong
         columns[name] = number.where(~wrong, 0).fillna(0).astype(int)
     return table.assign(**columns), odd
+
+
+def _numbers(column: Any) -> Any:
+    """The column as numbers, NaN where there is none; by its texts: a whole number may be too large for a float."""
+    import pandas as pd
+
+    return pd.to_numeric(column.astype(str), errors="coerce")
 
 
 def _groups(table: Any) -> list[str]:
