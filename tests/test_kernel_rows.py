@@ -8,10 +8,11 @@ pandas = pytest.importorskip("pandas")
 
 from wattir.backends.fit.datasets_experts import moe  # noqa: E402
 from wattir.backends.fit.datasets_kernels import gemm  # noqa: E402
+from wattir.backends.fit.datasets_states import gated_delta  # noqa: E402
 from wattir.backends.fit.rows import ACTIVATION_BYTES  # noqa: E402
 from wattir.work import CELLS  # noqa: E402
 
-MACS, ROWS, LAUNCHES = (CELLS.index(name) for name in ("macs_causal", "m", "launches"))
+MACS, ROWS, GROUPS, LAUNCHES = (CELLS.index(name) for name in ("macs_causal", "m", "groups", "launches"))
 
 
 def product(dtype: str, library: str) -> tuple[float, float]:
@@ -52,3 +53,15 @@ def test_libraries_that_walk_over_all_choices_gain_less_from_more_devices() -> N
         assert many[:, MACS].sum() == one[:, MACS].sum() / 64
         gains[library] = one[:, ACTIVATION_BYTES].sum() / many[:, ACTIVATION_BYTES].sum()
     assert gains["vllm_fused_moe"] < 2 < 20 < gains["moe_torch_flow_cutlass"] < 64  # all write every token's sum
+
+
+def test_convolutions_take_a_block_for_each_channel_of_each_sequence() -> None:
+    sizes = {"batch_size": 4, "seq_len": 1024, "num_k_heads": 16, "head_k_dim": 128, "num_v_heads": 32, "d_conv": 4}
+    table = pandas.DataFrame([{**sizes, "head_v_dim": width, "latency_ms": 0.1} for width in (128, 256)])
+    convolution, update = (
+        gated_delta(table.assign(kernel_source=f"causal_conv1d_{name}"), "") for name in ("fn", "update")
+    )
+    assert (convolution.work[0] == convolution.work[1]).all()  # measured alike for every width of values
+    assert convolution.work[0, GROUPS] == 4 * 16 * 128
+    assert convolution.work[0, ROWS] == 1024 / 8  # 16 bytes of a row for each thread
+    assert update.work[0, GROUPS] == 4

@@ -78,6 +78,8 @@ def priors_of(
         priors[f"{family} sharpness"] = Prior(3.0, 0.4, 1.0, 32.0)
         if family.partition(".")[0] in ("attention", "decode"):
             priors[f"{family} wave_s"] = Prior(2e-6, 0.7, 1e-9, 1e-3)
+        if family == "scan":
+            priors["scan wave_s"] = Prior(1e-6, 1.0, 1e-10, 1e-3)
         if family == "norm" and device.kind == "gpu":
             priors["norm wave_s"] = Prior(2e-8, 1.0, 1e-10, 1e-5)
     priors["small_rate"] = Prior(0.7, 0.3, 0.1, 1.0)
