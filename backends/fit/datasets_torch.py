@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def torch_layers(folder: str, hardware: str, precision: str) -> Rows:
 
 
 def torch_models(folder: str, hardware: str, precision: str) -> Rows:
-    """Torchvision models as the sum of their modules, grouped by model."""
+    """Torchvision models as the sum of their modules and of the additions between them, grouped by model."""
     table = _read(folder, hardware, precision)
     table = table[(table.scope == "model") & (table.quality == "ok")]
     table = table.groupby(["model_id", "in_shape"], as_index=False)[["latency_s", "energy_j"]].median()
@@ -49,8 +50,9 @@ def torch_models(folder: str, hardware: str, precision: str) -> Rows:
     works, ops = [], []
     for model, shape in zip(table.model_id, table.in_shape, strict=True):
         inside = parts[(parts.model_id == model) & (parts.in_shape == shape)]
-        works.append(_model_works(inside, outs, precision))
-        ops.append(float(inside["count"].sum()))
+        between = [work for graph in additions(model, _shape(shape)) for work in tabulate(graph)]
+        works.append(_model_works(inside, outs, precision) + between)
+        ops.append(float(inside["count"].sum() + len(between)))
     rows = network_rows(
         works, time_s=table.latency_s, energy_j=table.energy_j, group=[f"model {name}" for name in table.model_id],
         label="network", host_ops=ops,
@@ -58,9 +60,35 @@ def torch_models(folder: str, hardware: str, precision: str) -> Rows:
     return rows
 
 
-def _model_works(inside: Any, outs: dict[tuple[str, str], str], precision: str) -> list[Work]:
-    from dataclasses import replace
+def additions(model: str, shape: Shape) -> Iterator[Graph]:
+    """What a residual network adds between its modules, one a block: as large as what the block's last norm gives.
 
+    The image is halved by the stem, by the pooling after it, and by every stage but the first.
+    """
+    expansion, blocks = RESIDUAL.get(model, (1, ()))
+    size = _halved(_halved(np.array(shape[2:])))
+    for stage, count in enumerate(blocks):
+        size = _halved(size) if stage else size
+        added = layers.pointwise(shape[0] * STEM * 2**stage * expansion * int(np.prod(size)), "fp32", operands=2)
+        yield from [added] * count
+
+
+def _halved(size: Array) -> Array:
+    return (size + 1) // 2
+
+
+STEM = 64
+RESIDUAL = {
+    "resnet18": (1, (2, 2, 2, 2)), "resnet34": (1, (3, 4, 6, 3)),
+    **dict.fromkeys(("resnet50", "resnext50_32x4d", "wide_resnet50_2"), (4, (3, 4, 6, 3))),
+    **dict.fromkeys(("resnet101", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet101_2"), (4, (3, 4, 23, 3))),
+    "resnet152": (4, (3, 8, 36, 3)),
+}  # fmt: skip
+"""Channels that leave a block over those inside, and the blocks of each stage: He et al. (2015), table 1; torchvision
+gives the wide and the grouped ones the same stages."""
+
+
+def _model_works(inside: Any, outs: dict[tuple[str, str], str], precision: str) -> list[Work]:
     found: list[Work] = []
     for layer, shape, count in zip(inside.layer, inside.layer_in_shape, inside["count"], strict=True):
         out = outs.get((layer, shape), "")
@@ -87,8 +115,6 @@ def _usable(table: Any) -> tuple[Any, dict[str, int]]:
 
 
 def _with_dropped(rows: Rows, dropped: dict[str, int]) -> Rows:
-    from dataclasses import replace
-
     return replace(rows, dropped=dropped)
 
 
@@ -109,8 +135,6 @@ def _works(layer: str, in_shape: str, out_shape: str, precision: str) -> list[Wo
 
 
 def _in_math(work: Work, precision: str) -> Work:
-    from dataclasses import replace
-
     return (
         replace(work, math="tf32")
         if precision == "tf32" and work.kind == "conv" and work.family != "depthwise"
