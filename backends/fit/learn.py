@@ -20,6 +20,7 @@ from wattir.roofline import FEATURES, MOST_CORRECTED, SPECIAL_OPS, features
 from wattir.trees import LEAF, Node, pack
 from wattir.work import CELLS
 
+from .cross_validate import fold_of
 from .model import kernel_costs, predict
 from .rows import Array, Rows, drawn
 from .solve import energy_given_time
@@ -34,23 +35,27 @@ ROWS_PER_LEAF = 120
 MOST_LEAVES = 127
 FEW = 200
 """Up to this many rows a leaf may hold as few as four."""
+INNER_FOLDS = 5
+MOST_TRIED = 1000
+"""Of more rows, as many are drawn to see whether a correction wins on groups that it did not learn from."""
 OF_SHAPES = tuple(i for i, name in enumerate(FEATURES) if name not in ("ops", "bytes"))
 """What corrects a contraction: its bytes and its fused operations are its surroundings', not its own."""
 
 
 def learned(device: Device, rows: Rows) -> Device:
-    """The device with a correction for every kind of kernel of which there are enough rows of it alone."""
+    """The device with a correction for every kind of kernel of which there are enough rows of it alone, where it wins
+    on groups of rows that it did not learn from."""
     found = dict(device.corrections)
     for kind, samples in _lessons(rows):
         found[row_of(device, *kind, strict_fp32=True).key] = _correction(device, rows.take(samples))
-    return replace(device, corrections=found)
+    return replace(device, corrections={key: each for key, each in found.items() if each.time or each.power})
 
 
-def taught(rows: Rows) -> Array:
-    """Which samples `learned` learns from."""
+def taught(device: Device, rows: Rows) -> Array:
+    """Which samples the corrections of a device that `learned` from these rows are from."""
     found = np.zeros(rows.samples, bool)
-    for _, samples in _lessons(rows):
-        found[samples] = True
+    for kind, samples in _lessons(rows):
+        found[samples] = row_of(device, *kind, strict_fp32=True).key in device.corrections
     return found
 
 
@@ -75,17 +80,38 @@ def _correction(device: Device, rows: Rows) -> Correction:
     table = table_of(bare, rows)
     wrong_time = np.log(rows.time_s / predict(bare, rows)[0])
     wrong_power = np.log(rows.energy_j / energy_given_time(bare, rows))
-    return Correction(*(_ensemble(table, wrong[rows.sample]) for wrong in (wrong_time, wrong_power)))
+    return Correction(
+        *(_ensemble(table, wrong[rows.sample], rows.group[rows.sample]) for wrong in (wrong_time, wrong_power))
+    )
 
 
-def _ensemble(table: Array, wrong: Array) -> str:
+def _ensemble(table: Array, wrong: Array, group: Array) -> str:
+    """The trees that predict what is wrong; none where there are few rows, or where they lose on groups left out."""
     seen = np.isfinite(wrong)
     if seen.sum() < LEAST_ROWS:
         return ""
-    return pack(_boosted(table[seen], np.clip(wrong[seen], -MOST_CORRECTED, MOST_CORRECTED)))
+    table, wrong, group = table[seen], np.clip(wrong[seen], -MOST_CORRECTED, MOST_CORRECTED), group[seen]
+    return pack(_nodes(*_boosted(table, wrong))) if _wins(table, wrong, group) else ""
 
 
-def _boosted(table: Array, wrong: Array) -> list[Node]:
+def _wins(table: Array, wrong: Array, group: Array) -> bool:
+    """Whether a correction leaves less of what is wrong than there was, on groups that it has not seen."""
+    tried = drawn(len(wrong), MOST_TRIED)
+    table, wrong, group = table[tried], wrong[tried], group[tried]
+    fold = fold_of(group, np.full(len(group), ""), INNER_FOLDS)
+    rest = [_rest(table, wrong, fold == number) for number in range(INNER_FOLDS)]
+    return bool(np.abs(np.concatenate(rest)).sum() < np.abs(wrong).sum())
+
+
+def _rest(table: Array, wrong: Array, held: Array) -> Array:
+    """What is still wrong with the rows held out, after a correction by the others."""
+    model, used = _boosted(table[~held], wrong[~held])
+    found: Array = wrong[held] - model.predict(table[held][:, used])
+    return found
+
+
+def _boosted(table: Array, wrong: Array) -> tuple[Any, list[int]]:
+    """A model of LightGBM, and which of `FEATURES` it looks at."""
     import lightgbm
 
     used = [i for i in (OF_SHAPES if table[:, 1].max() > 0.0 else range(len(FEATURES))) if np.ptp(table[:, i]) > 0.0]
@@ -95,7 +121,10 @@ def _boosted(table: Array, wrong: Array) -> list[Node]:
         "max_bin": 255, "use_missing": False, "verbose": -1,
         "deterministic": True, "force_col_wise": True, "num_threads": 2, "seed": 0,
     }  # fmt: skip
-    model = lightgbm.train(settings, lightgbm.Dataset(table[:, used], wrong), ROUNDS)
+    return lightgbm.train(settings, lightgbm.Dataset(table[:, used], wrong), ROUNDS), used
+
+
+def _nodes(model: Any, used: list[int]) -> list[Node]:
     return [_node(tree["tree_structure"], used) for tree in model.dump_model()["tree_info"]]
 
 

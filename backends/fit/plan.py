@@ -199,7 +199,7 @@ def with_held_out(found: tuple[Device, LeftOut], rows: Rows, source: Array, held
     errors[:, ~held] = [getattr(known, each.name) for each in fields(LeftOut)]
     errors[:, held] = log_errors(device, rows.take(held))
     lessons = np.zeros(rows.samples, bool)
-    lessons[~held] = taught(rows.take(~held))
+    lessons[~held] = taught(device, rows.take(~held))
     cost = sums(device, rows)
     return Fitted(device, rows, source, LeftOut(*errors), cost.waiting_j / cost.energy_j, lessons)
 
