@@ -1,0 +1,68 @@
+"""Learned corrections: kept where they win on groups of rows that they did not learn from, and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+np = pytest.importorskip("numpy")
+pytest.importorskip("numba")
+pytest.importorskip("lightgbm")
+
+import wattir  # noqa: E402
+from wattir import layers  # noqa: E402
+from wattir.backends.fit.datasets_torch import additions  # noqa: E402
+from wattir.backends.fit.learn import learned, taught  # noqa: E402
+from wattir.backends.fit.model import predict  # noqa: E402
+from wattir.backends.fit.rows import layer_rows  # noqa: E402
+from wattir.device import load_device, physics_only  # noqa: E402
+from wattir.dims import symbol  # noqa: E402
+
+SAMPLES, GROUPS = 150, 15
+
+
+def rows_that_miss_by(missed):
+    """Products of random sizes whose seconds and joules the physics misses by exp(missed(m, group))."""
+    rng = np.random.default_rng(3)
+    m, n, k = (np.round(2.0 ** rng.uniform(5, 12, SAMPLES)) for _ in range(3))
+    group = np.arange(SAMPLES) % GROUPS
+    nothing = {"time_s": np.ones(SAMPLES), "energy_j": np.ones(SAMPLES)}
+    graph = layers.matmul(symbol("m"), symbol("n"), symbol("k"), "bf16")
+    rows = layer_rows(graph, {"m": m, "n": n, "k": k}, group=group, **nothing)
+    time_s, energy_j = predict(device(), rows)
+    factor = np.exp(missed(m, group))
+    return replace(rows, time_s=time_s * factor, energy_j=energy_j * factor)
+
+
+def device():
+    return physics_only(load_device("a10"))
+
+
+def test_a_habit_of_all_groups_is_learned():
+    rows = rows_that_miss_by(lambda m, group: np.where(m > 300.0, 0.5, -0.2))
+    found = learned(device(), rows)
+    assert found.corrections["matmul.bf16"].time and taught(found, rows).all()
+    before, after = (np.abs(np.log(predict(one, rows)[0] / rows.time_s)).mean() for one in (device(), found))
+    assert after < 0.3 * before
+
+
+def test_what_tells_nothing_of_other_groups_is_not_learned():
+    luck = np.random.default_rng(5).normal(0.0, 0.3, GROUPS)  # of each group alone, whatever its sizes
+    rows = rows_that_miss_by(lambda m, group: luck[group])
+    found = learned(device(), rows)
+    assert not found.corrections and not taught(found, rows).any()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet152"])
+def test_residual_networks_add_as_often_and_as_much_as_the_built_in_model(name):
+    graph = wattir.lower(name)
+    added = [graph.tensors[op.outs[0]].shape[1:] for op in graph.ops if op.source == "Add"]
+    whole = sum(int(np.prod(shape)) for shape in added)
+    found = list(additions(name, (1, 3, 224, 224)))
+    assert len(found) == len(added)
+    assert sum(int(np.prod(each.tensors[each.outputs[0]].shape)) for each in found) == whole
+
+
+def test_a_network_without_blocks_adds_nothing():
+    assert not list(additions("alexnet", (32, 3, 224, 224)))
