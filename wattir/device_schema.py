@@ -62,7 +62,7 @@ COEFFICIENTS: dict[str, Range] = {
     "voltage_knee": (0.0, 0.99),  # optional: as on the A100
 }
 FAMILY: dict[str, Range] = {
-    "compute_efficiency": (1e-6, 2.5),
+    "compute_efficiency": (1e-6, 4.0),
     "memory_efficiency": (1e-6, 4.0),
     "fixed_s": (0.0, 1.0),
     "sharpness": (1.0, 64.0),

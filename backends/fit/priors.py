@@ -71,7 +71,7 @@ def priors_of(
         flat_out = power / device.flop_per_s[math]  # what would draw the limit at its peak rate
         priors[f"j_per_flop {math}"] = Prior(0.6 * flat_out, 0.4, 1e-3 * flat_out, 4.0 * flat_out)
     for family in families:
-        most = 4.0 if family.startswith("conv3x3") else 1.0  # what Winograd on 4 x 4 results saves in 3 x 3
+        most = 4.0 if family.startswith("conv3x3") else 1.0  # Winograd: 144 as 36 (4 x 4 results)
         priors[f"{family} compute_efficiency"] = Prior(share, spread, 1e-5, most)
         priors[f"{family} memory_efficiency"] = Prior(0.8, 0.4, 1e-3, 1.0)
         priors[f"{family} fixed_s"] = Prior(3e-6, 0.7, 1e-8, 1.0)
