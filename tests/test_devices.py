@@ -99,7 +99,7 @@ def test_fitted_says_by_what_and_borrowed_says_from_whom(device_id):
 def test_a_fitted_device_stays_within_physics(device_id):
     device = load_device(device_id)
     for name, family in device.coefficients.families.items():
-        most = 4.0 if name.startswith("conv3x3") else 1.0  # Winograd: 144 products as 36 (4 x 4 results, Lavin and Gray 2015)
+        most = 4.0 if name.startswith("conv3x3") else 1.0  # Winograd, 4 x 4 results: 36 products for 144
         assert 0 < family.compute_efficiency <= most and 0 < family.memory_efficiency <= 1, name
         assert family.sharpness >= 1
     for math, joules in device.coefficients.j_per_flop.items():
