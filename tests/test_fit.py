@@ -138,6 +138,12 @@ def test_half_width_is_the_conformal_quantile():
     assert half_width(np.full(3, np.nan), np.zeros(3)) is None
 
 
+def test_a_hundred_rows_of_three_models_say_as_little_of_a_fourth_as_three_samples():
+    errors, models = np.concatenate([np.linspace(0.0, 0.1, 99), [0.4]]), np.arange(100) % 3
+    assert half_width(errors, models) < 0.1  # rows by themselves: rank 91 of 100
+    assert half_width(errors, models, groups=models) == 0.4  # 0.9 (1 + 1 / 3) > 1: the largest
+
+
 def test_a_small_cell_counts_as_much_as_a_large_one_in_the_interval():
     errors = np.concatenate([np.full(1000, 0.1), np.full(10, 0.5)])
     cells = np.concatenate([np.zeros(1000), np.ones(10)])

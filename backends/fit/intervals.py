@@ -27,18 +27,22 @@ NETWORKS = (
 )
 
 
-def half_width(errors: Array, cells: Array, sets: Array | None = None, level: float = LEVEL) -> float | None:
-    """The quantile of absolute log errors, with split conformal's correction for few samples; NaN are left out.
+def half_width(
+    errors: Array, cells: Array, sets: Array | None = None, level: float = LEVEL, groups: Array | None = None
+) -> float | None:
+    """The quantile of absolute log errors, with split conformal's correction for few groups; NaN are left out.
 
     Every set counts the same (`sets`; without: all are one), and in it every cell (a model, or a family of kernels),
-    however many samples it has.
+    however many samples it has. `groups`: what was left out whole (without: every sample by itself). The rows of a
+    model err alike, so a hundred rows of three models say no more of a fourth than three samples do.
     """
     kept = np.flatnonzero(np.isfinite(errors))
     if not len(kept):
         return None
     widths, shares = np.abs(errors[kept]), _shares(cells[kept], np.zeros(len(kept)) if sets is None else sets[kept])
     order = np.argsort(widths)
-    wanted = min(level * (1.0 + 1.0 / len(kept)), 1.0)
+    alike = kept if groups is None else np.unique(groups[kept])
+    wanted = min(level * (1.0 + 1.0 / len(alike)), 1.0)
     at = int(np.searchsorted(np.cumsum(shares[order]), wanted - 1e-9))
     return float(widths[order][min(at, len(kept) - 1)])
 

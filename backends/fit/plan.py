@@ -304,22 +304,22 @@ def interval_of(sources: Sequence[Source], fitted: Fitted, plan: Plan) -> dict[s
     """The two quantiles of energy, or of time where no energy was measured."""
     network = np.isin(fitted.source, [i for i, source in enumerate(sources) if source.network])
     several = (np.bincount(fitted.rows.sample, minlength=fitted.rows.samples) > 1) & _without_library(fitted)
-    cells = np.char.add(fitted.source.astype(str), main_family(fitted.rows))
+    cells, groups = np.char.add(fitted.source.astype(str), main_family(fitted.rows)), fitted.rows.group
     if not np.isfinite(fitted.errors.energy).any():
-        layer = half_width(fitted.errors.time[~network], cells[~network])
-        whole = half_width(fitted.errors.time[network], fitted.rows.group[network])
+        layer = half_width(fitted.errors.time[~network], cells[~network], groups=groups[~network])
+        whole = half_width(fitted.errors.time[network], groups[network], groups=groups[network])
         return borrowed_energy(layer, whole, plan.energies_beyond)
     layers = ~network & ~several
     alone = layers & _without_library(fitted)  # what a family without a width of its own is like
     alone = alone if alone.any() else layers
-    layer = half_width(fitted.errors.physics_energy[alone], cells[alone])
+    layer = half_width(fitted.errors.physics_energy[alone], cells[alone], groups=groups[alone])
     families = _family_widths(fitted, layers)
     if not network.any():
         return interval(layer, None) | {"families": families}
     common = _common_width(fitted, layer or 0.0, families)
-    models = np.where(network, fitted.rows.group, "")
-    total = network | several
-    return interval(layer, half_width(common[total], models[total], fitted.source[total])) | {"families": families}
+    models, total = np.where(network, groups, ""), network | several
+    whole = half_width(common[total], models[total], fitted.source[total], groups=groups[total])
+    return interval(layer, whole) | {"families": families}
 
 
 def with_interval(fitted: Fitted, table: Mapping[str, Any]) -> Device:
