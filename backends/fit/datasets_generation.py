@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from wattir.errors import WattirError
 from wattir.generation import SCALARS, Demand
 from wattir.generation_engine import PARTS
 from wattir.generation_model import Demands, Generated, Sharing
+from wattir.generation_report import usual_stack
 
 from .rows import Array
 from .tables import read_table
@@ -24,7 +26,7 @@ class GenerationRows:
 
     `demands`: of each phase, as arrays of a value a row. `devices` share a call, `decoding` of them make the pixels.
     `pixels` of all outputs of a call, `outputs` of which there are. `time_s` of the call, `energy_j` of one output on
-    all devices. `group`: models of one architecture, left out as a whole.
+    all devices. `group`: models of one architecture, left out as a whole. `stack`: what runs it.
     """
 
     demands: Demands
@@ -35,6 +37,7 @@ class GenerationRows:
     outputs: Array
     model: Array
     group: Array
+    stack: Array
     time_s: Array
     energy_j: Array
     dropped: Mapping[str, int]
@@ -73,9 +76,11 @@ def stacked(demands: list[Demand]) -> Demand:
 
 
 def generation_rows(table: Any, device: Device) -> GenerationRows:
-    """The rows of a table whose model is known by name and can run so; others are counted by what is wrong.
+    """The rows of a table whose model is known by name (or is a pipeline's folder) and can run so; others are counted
+    by what is wrong.
 
-    Columns: model, height, width, frames, steps, batch, ulysses, ring, time_s, energy_j.
+    Columns: model, height, width, frames, steps, batch, guidance, ulysses, ring, stack, time_s, energy_j; where a size,
+    the guidance or the stack is missing (NaN) it is the pipeline's own.
     """
     placed: dict[tuple[Any, ...], Generated | str] = {}
     found, kept, dropped = [], [], dict[str, int]()
@@ -93,18 +98,45 @@ def generation_rows(table: Any, device: Device) -> GenerationRows:
 
 def _placed(row: Any, device: Device) -> Generated | str:
     try:
-        return Generated(str(row.model), device, Sharing(int(row.ulysses), int(row.ring)))
+        return Generated(str(row.model), device, Sharing(_whole(row, "ulysses"), _whole(row, "ring")))
     except (WattirError, ValueError) as error:
-        return f"{row.model}: {error}"
+        return _why(row, error)
 
 
 def _asked(one: Generated, row: Any) -> Any:
     try:
-        prompt = one.prompt(height=int(row.height), width=int(row.width), frames=int(row.frames), steps=int(row.steps),
-                            batch=int(row.batch), guidance=one.of.call.two_passes)  # fmt: skip
+        given: dict[str, Any] = {name: _whole(row, name) for name in SIZES if _is_given(getattr(row, name))}
+        prompt = one.prompt(**given, guidance=_guidance(row, one))
         return prompt, one.demands(prompt, checked=False)
     except (WattirError, ValueError) as error:
-        return f"{row.model}: {error}"
+        return _why(row, error)
+
+
+def _why(row: Any, error: Exception) -> str:
+    said = str(error)
+    return said if str(row.model) in said else f"{row.model}: {said}"
+
+
+def _guidance(row: Any, one: Generated) -> bool:
+    if not _is_given(row.guidance):
+        return bool(one.of.call.two_passes)
+    if not isinstance(row.guidance, (bool, np.bool_)):
+        raise ValueError(f"guidance = {row.guidance!r}; expected true or false")
+    return bool(row.guidance)
+
+
+SIZES = ("height", "width", "frames", "steps", "batch")
+
+
+def _is_given(value: Any) -> bool:
+    return not isinstance(value, float) or not isnan(value)
+
+
+def _whole(row: Any, name: str) -> int:
+    value = getattr(row, name)
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or value != int(value):
+        raise ValueError(f"{name} = {value!r}; expected a whole number")
+    return int(value)
 
 
 def _rows(table: Any, found: list[Any], dropped: Mapping[str, int]) -> GenerationRows:
@@ -116,6 +148,8 @@ def _rows(table: Any, found: list[Any], dropped: Mapping[str, int]) -> Generatio
         devices=np.array([one.sharing.devices for one, _, _ in found], float),
         decoding=np.array([one.decoding for one, _, _ in found], float),
         model=table["model"].to_numpy().astype(str), group=np.array([one.of.family for one, _, _ in found]),
+        stack=np.array([name if _is_given(name) else usual_stack(one)
+                        for name, (one, _, _) in zip(table["stack"], found, strict=True)], dtype=str),
         time_s=table["time_s"].to_numpy().astype(float),
         energy_j=table["energy_j"].to_numpy().astype(float), dropped=dropped,
     )  # fmt: skip
@@ -126,13 +160,13 @@ def mlenergy(folder: str, hardware: str, device: Device) -> GenerationRows:
     own, also for models that can do without it."""
     table = read_table(folder, "data")
     table = table[table.gpu_model.eq(hardware)]
-    one = np.ones(len(table))
+    one, none = np.ones(len(table)), np.full(len(table), np.nan)
     return generation_rows(
         table.assign(
             model=table.model_id, height=table.height_px, width=table.width_px, frames=table.num_frames.fillna(1),
             steps=table.denoising_steps, batch=table.batch_size,
             ulysses=table.ulysses_degree if "ulysses_degree" in table else one,
             ring=table.ring_degree if "ring_degree" in table else one,
-            time_s=table.batch_latency_s, energy_j=table.energy_j_per_output,
+            guidance=none, stack=none, time_s=table.batch_latency_s, energy_j=table.energy_j_per_output,
         ), device,
     )  # fmt: skip

@@ -164,12 +164,13 @@ def named(dropped: Mapping[str, int]) -> list[str]:
     return [f"{count} {why}" for why, count in dropped.items() if count]
 
 
-def report_of(groups: Array, width: float, **pairs: tuple[Array, Array]) -> dict[str, Any]:
-    """Rows, groups, and of each pair of predicted and measured what `errors_of` and `covered` say, where measured."""
+def report_of(groups: Array, width: float | Array, **pairs: tuple[Array, Array]) -> dict[str, Any]:
+    """Rows, groups, and of each pair of predicted and measured what `errors_of` and `covered` say, where measured;
+    `width`: half of the interval in log space, of all rows or of each."""
     report: dict[str, Any] = {"rows": len(groups), "groups": len(set(groups.tolist()))}
     for what, (predicted, measured) in pairs.items():
         seen = np.isfinite(measured)
         if seen.any():
-            widths = np.full(int(seen.sum()), width)
+            widths = np.broadcast_to(width, len(groups))[seen]
             report[what] = errors_of(predicted[seen], measured[seen]) | covered(predicted[seen], measured[seen], widths)
     return plain(report)

@@ -1,6 +1,9 @@
 """How well a machine's file predicts measured rows: errors of time and energy, and whether the interval covers.
 
-The rows are those that `wattir measure` writes: layers and whole models. For every kind of them and for all together:
+The rows are those that `wattir measure` writes, layers and whole models; or calls of image and video generators, a row
+each, with the columns model, steps, time_s and energy_j of the call on all boards, and where they are not the
+pipeline's own resolution (or height and width), frames, batch, guidance, ulysses, ring and stack. For every kind of
+them and for all together:
 rows and groups of alike ones; median and mean absolute percentage error (%, mape), median signed error (bias) and order
 (Kendall's tau) of time and of energy; the share of rows in their 90 % interval, and its median half-width in log space;
 and the error of energy were the time known. What cannot be predicted is counted and named. Needs wattir[fit].
@@ -16,12 +19,15 @@ EXAMPLES = """\
 examples:
   wattir validate rows.csv --hw h200_sxm
   wattir validate rows.csv --hw my_machine.toml --json
+  wattir validate images.csv --hw h100_sxm
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """What `validate` accepts."""
-    parser.add_argument("rows", metavar="ROWS.csv", help="measured rows, as `wattir measure` writes them")
+    parser.add_argument(
+        "rows", metavar="ROWS.csv", help="measured rows, as `wattir measure` writes them, or calls of generators"
+    )
     parser.add_argument(
         "--hw", metavar="ID", required=True, help="a machine's id, alias or device file (wattir devices)"
     )
@@ -51,10 +57,13 @@ def validate(path: str, hw: str) -> dict[str, Any]:
 
     device = load_device(hw)
     try:
+        from wattir.backends.fit import own_generation
         from wattir.backends.fit.evaluate import by_label, evaluate_rows, plain
         from wattir.backends.fit.own_rows import dropped, judged
     except ImportError as error:
         raise InputError(f"validate needs {error.name}, which is not installed; pip install 'wattir[fit]'") from None
+    if own_generation.is_generation(path):
+        return {"rows_from": path, "device": device.id, **own_generation.validate(path, device)}
     rows = judged(path, device)
     return {"rows_from": path, "device": device.id, **plain(evaluate_rows(device, rows)),
             "kinds": plain(by_label(device, rows)), "dropped": dropped([rows])}  # fmt: skip
