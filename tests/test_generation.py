@@ -169,6 +169,12 @@ def test_a_decoder_in_32_bits_holds_its_weights_so():
     assert one.phases(prompt).weight_bytes == 4 * decoder + 2 * others
 
 
+def test_a_generator_without_an_encoder_of_its_own_spends_nothing_on_one():
+    """OmniGen reads the prompt in its denoiser."""
+    found = generate("Shitao/OmniGen-v1", H100, steps=1)
+    assert found.phases["text"].time_s == 0.0 and found.phases["text"].joules == 0.0 < found.energy_j
+
+
 def test_names_are_found_whatever_their_publisher_and_near_ones_suggested():
     assert diffusion.find("flux.1-DEV") == FLUX and diffusion.find("THUDM/CogVideoX-2b") == "zai-org/CogVideoX-2b"
     with pytest.raises(InputError, match=r"did you mean flux\.1-dev"):

@@ -91,7 +91,7 @@ def phase_cost(stack: Stack, device: Device, demand: Demand, working: Any, waiti
         "host": stack.static_w * (time_s - device_s),
         "communication": stack.link_w * link_s,
     }
-    slower, kept = at_limit(sum(energy.values()), time_s, device)
+    slower, kept = at_limit(sum(energy.values()), time_s + (time_s == 0.0), device)  # a phase may have nothing to do
     time_s = time_s * slower
     joules = {name: working * each * kept for name, each in energy.items()}
     return PhaseCost(time_s, {**joules, "waiting": waiting * (stack.static_w + stack.waiting_w) * time_s})

@@ -18,6 +18,7 @@ from wattir.serving_model import whole
 from wattir.tape import TapeBuilder
 from wattir.work import CELLS, Work, cells_of
 
+XDIT, DIFFUSERS = "xdit", "diffusers"
 MEMORY_SHARE = 0.95
 """Of a device's memory for weights and what a kernel reads and writes."""
 HEAD_SIZES = (32, 64, 96, 128, 192, 256)
@@ -267,3 +268,8 @@ class Generated:
                 f"{where}: a kernel of batch {prompt.batch} takes {largest / 1e9:.1f} GB; expected at most "
                 f"{(limit - weights) / 1e9:.1f} GB beside the weights; ask for a smaller --batch-size"
             )
+
+
+def usual_stack(placed: Generated) -> str:
+    """The stack that serves a generator: xDiT for transformers, diffusers alone for UNets."""
+    return DIFFUSERS if placed.of.denoiser.slot == "unet" else XDIT

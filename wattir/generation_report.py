@@ -10,12 +10,10 @@ from typing import Any
 from wattir.device import Device, load_device
 from wattir.generation import FACTORS, PHASES, PhaseCost, stack_on
 from wattir.generation_engine import Stack
-from wattir.generation_model import Generated, Prompt, Sharing
+from wattir.generation_model import Generated, Prompt, Sharing, usual_stack
 from wattir.interval import LEVEL
 from wattir.lending import RELATIONS, relation
 from wattir.serving import J_PER_WH
-
-XDIT, DIFFUSERS = "xdit", "diffusers"
 
 
 @dataclass(frozen=True)
@@ -97,11 +95,6 @@ def generate(
     it."""
     placed = Generated(model, device, sharing)
     return report(placed, stack_on(device, stack or usual_stack(placed)), placed.prompt(**asked))
-
-
-def usual_stack(placed: Generated) -> str:
-    """The stack that serves a generator: xDiT for transformers, diffusers alone for UNets."""
-    return DIFFUSERS if placed.of.denoiser.slot == "unet" else XDIT
 
 
 def report(placed: Generated, stack: Stack, prompt: Prompt) -> GenerationReport:

@@ -13,8 +13,7 @@ from wattir.device import Device
 from wattir.errors import WattirError
 from wattir.generation import SCALARS, Demand
 from wattir.generation_engine import PARTS
-from wattir.generation_model import Demands, Generated, Sharing
-from wattir.generation_report import usual_stack
+from wattir.generation_model import Demands, Generated, Sharing, usual_stack
 
 from .rows import Array
 from .tables import read_table

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wattir.generation_report import GenerationReport
 
 PHASE_NAMES = {
-    "text": "text encoders", "denoise": "denoiser", "decode": "latents to pixels", "call": "host around the call",
+    "text": "encoders", "denoise": "denoiser", "decode": "latents to pixels", "call": "host around the call",
 }  # fmt: skip
 FACTOR_NAMES = {
     "work": "arithmetic and memory", "static": "static power at work", "host": "static power, waiting for the host",

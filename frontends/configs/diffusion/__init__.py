@@ -105,8 +105,9 @@ def _from_table(name: str) -> Generator:
 def _part(slot: str, keys: Keys, kind: str = "") -> Part:
     kind = kind or keys.text("_class_name")
     if kind not in CLASSES:
+        near = suggestion(kind, CLASSES)
         raise UnsupportedError(
-            f"{keys.where}: class {kind!r}; expected one of {', '.join(CLASSES)}{suggestion(kind, CLASSES)}"
+            f"{keys.where}: class {kind!r}; expected one of {len(CLASSES)} such as {CLASSES[0]}{near}"
         )
     return Part(slot, kind, keys)
 

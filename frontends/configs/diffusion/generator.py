@@ -349,7 +349,8 @@ def call_of(pipeline: str, where: str, **changes: Any) -> Call:
     known = table("pipelines.toml")
     if pipeline not in known:
         near = suggestion(pipeline, known)
-        raise UnsupportedError(f"{where}: pipeline {pipeline!r}; expected one of {', '.join(known)}{near}")
+        some = ", ".join(list(known)[:3])
+        raise UnsupportedError(f"{where}: pipeline {pipeline!r}; expected one of {len(known)} such as {some}{near}")
     row = {**known[pipeline], **changes}
     return Call(
         pipeline, row["steps"], tuple(row["size"]), row["guidance"] == "two_passes", dict(row["tokens"]),
