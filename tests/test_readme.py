@@ -33,8 +33,9 @@ def commands() -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder with a model.onnx, to work in."""
+    """A folder with a model.onnx and the machine that the text describes, to work in."""
     shutil.copy(MODEL, tmp_path / "model.onnx")
+    (tmp_path / "my_gpu.toml").write_text(*blocks("toml"), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

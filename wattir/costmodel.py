@@ -142,7 +142,7 @@ class CostModel:
     def parts(self) -> tuple[Kernel, ...]:
         """The kernels with their constants and what they add to the interval."""
         return tuple(
-            Kernel(work, row.constants, row.spread, widening(self.device, origin_of(work, row)))
+            Kernel(work, row.constants, row.spread, widening(row.fitted, origin_of(work, row) < 2))
             for work, row in zip(self.kernels, self.rows, strict=True)
         )
 

@@ -19,7 +19,7 @@ from wattir.device_schema import COEFFICIENTS, LIMITS, check_device
 from wattir.errors import DeviceError, suggestion
 from wattir.generation_engine import Stack, stack_of
 from wattir.kinds import DTYPE_BYTES
-from wattir.lending import lent
+from wattir.lending import lent, nearest
 from wattir.reading import read_text, toml_of
 from wattir.serving_engine import Engine, engine_of
 from wattir.trees import Ensemble
@@ -102,7 +102,8 @@ class Device:
     """One machine. Limits are the datasheet's (`link_bytes_per_s`: to other devices of its node, one way, 0: unknown);
     `scope` says what the joules cover (board, package, rail, wall, node).
 
-    `measured` is False when the coefficients come from `borrowed_from`. `interval_layer`, `interval_network`:
+    `measured` is False when the coefficients come from `borrowed_from`; `measured_families`: the kinds of kernels that
+    they were fitted on, here or there. `interval_layer`, `interval_network`:
     half-widths of the 90 % interval in log space for one layer and for a whole network; `interval_families`: for one
     layer of a family, ``family.math`` or ``family.math@library``. `corrections` are keyed by the last two of these.
     `architecture`, `memory`: what its relatives are told by (`wattir.lending`; empty where the file does not say).
@@ -152,13 +153,13 @@ class Device:
         return wanted if wanted in self.flop_per_s else "fp32"
 
     def family(self, name: str, math: str) -> tuple[Family, bool]:
-        """The efficiencies of a family in a math dtype, and whether they were fitted on this very machine."""
+        """The efficiencies of a family in a math dtype, and whether the family was fitted (`measured_families`)."""
         families = self.coefficients.families
         first = name
         while True:
             key = f"{name}.{math}" if f"{name}.{math}" in families else name
             if key in families:
-                return families[key], self.measured and first in self.measured_families
+                return families[key], first in self.measured_families
             if name == FAMILY_FALLBACK.get(name) or name not in FAMILY_FALLBACK:
                 raise DeviceError(f"device {self.id}: no efficiencies for {first!r}; expected at least 'matmul'")
             name = FAMILY_FALLBACK[name]
@@ -249,14 +250,15 @@ def device_from_text(text: str, where: str) -> Device:
 
 
 def _with_lent_families(own: Coefficients, table: Mapping[str, Any]) -> Coefficients:
-    """Families that no row of this machine informs, nor a family they would fall back to, come from its relatives.
+    """Families that no row of this machine informs come from its relatives.
 
     Families are shares of limits, so they carry over as they are; `Device.family` tells them from measured ones.
     """
     families = dict(own.families)
     for relative in table.get("relatives", ()):
         lent = _own_families(relative) if relative in device_ids() else {}
-        families |= {name: family for name, family in lent.items() if not _has_kin(name, families)}
+        seen = {name.partition(".")[0] for name in families}
+        families |= {name: family for name, family in lent.items() if name.partition(".")[0] not in seen}
     return replace(own, families=families)
 
 
@@ -266,15 +268,6 @@ def _own_families(device_id: str) -> Mapping[str, Family]:
     path = os.path.join(device_folder(), device_id + ".toml")
     table = tomllib.loads(read_device_file(path))
     return _coefficients(table["coefficients"]).families if "coefficients" in table else {}
-
-
-def _has_kin(name: str, families: Mapping[str, Family]) -> bool:
-    """Whether a family or one that it falls back to is there; products do not speak for what is no product."""
-    name = name.partition(".")[0]
-    kin = [name]
-    while kin[-1] in FAMILY_FALLBACK and FAMILY_FALLBACK[kin[-1]] != "matmul":
-        kin.append(FAMILY_FALLBACK[kin[-1]])
-    return name == "matmul" or any(one in families for one in kin)
 
 
 def _device(table: Mapping[str, Any], coefficients: Coefficients, where: str) -> Device:
@@ -289,7 +282,7 @@ def _device(table: Mapping[str, Any], coefficients: Coefficients, where: str) ->
         interval_layer=interval["layer"], interval_network=interval["network"], interval_source=interval["source"],
         interval_families=interval.get("families", {}),
         measured=borrowed_from is None, borrowed_from=borrowed_from, sources=(limits["source"],), fits=fits,
-        measured_families=frozenset(name for fit in fits for name in fit["families"]),
+        measured_families=frozenset(table.get("lent_families", ())).union(*(fit["families"] for fit in fits)),
         corrections=_corrections(table, where),
         vendor=table.get("vendor", ""), architecture=table.get("architecture", ""), memory=table.get("memory", ""),
         boost_hz=limits.get("boost_hz"), nominal_hz=limits.get("nominal_hz"), clock_hz=limits.get("clock_hz"),
@@ -332,7 +325,10 @@ def _coefficients(table: Mapping[str, Any]) -> Coefficients:
 def _borrowed(table: Mapping[str, Any], where: str) -> Device:
     relatives = table.get("relatives", ())
     if not relatives:
-        raise DeviceError(f"{where}: neither [coefficients] nor `relatives`; expected one of them")
+        raise DeviceError(
+            f"{where}: neither [coefficients] nor `relatives`; expected one of them, such as relatives = "
+            f'["{_nearest(table, where)}"], of what was measured the nearest by vendor, memory, architecture and limits'
+        )
     waiting = (*_BORROWERS.get(), table["id"])
     if table["id"] in waiting[:-1]:
         raise DeviceError(
@@ -340,10 +336,18 @@ def _borrowed(table: Mapping[str, Any], where: str) -> Device:
         )
     token = _BORROWERS.set(waiting)
     try:
-        lender = load_device(relatives[0])
+        lenders = [load_device(name) for name in relatives]
     finally:
         _BORROWERS.reset(token)
-    return lent(_device({**table, "interval": _NO_INTERVAL}, lender.coefficients, where), lender)
+    return lent(_device({**table, "interval": _NO_INTERVAL}, lenders[0].coefficients, where), lenders)
+
+
+def _nearest(table: Mapping[str, Any], where: str) -> str:
+    """The id of the measured machine that a file without relatives could borrow from."""
+    known = [device for device in map(load_device, device_ids()) if device.measured]
+    alike = [device for device in known if device.kind == table["kind"]] or known
+    own = _device({**table, "interval": _NO_INTERVAL}, alike[0].coefficients, where)
+    return nearest(own, alike)[0].id
 
 
 _NO_INTERVAL = {"layer": 0.0, "network": 0.0, "source": "not measured"}

@@ -23,10 +23,10 @@ TEXTS = {
 }  # name -> required
 KINDS_OF_DEVICE = ("gpu", "cpu", "npu", "board")
 SCOPES = ("board", "package", "rail", "wall", "node")
+NAMES = ("aliases", "relatives", "lent_families")
 TOP = (
     *TEXTS,
-    "aliases",
-    "relatives",
+    *NAMES,
     "limits",
     "coefficients",
     "interval",
@@ -49,6 +49,7 @@ OPTIONAL_LIMITS: dict[str, Range] = {
     "clock_hz": (1e6, 1e11),
     "link_bytes_per_s": (0.0, 1e14),
 }
+IN_LIMITS = (*LIMITS, *OPTIONAL_LIMITS, "flop_per_s", "source")
 FLOP_PER_S: Range = (1e8, 1e17)
 COEFFICIENTS: dict[str, Range] = {
     "static_w": (0.0, 1e5),
@@ -79,10 +80,15 @@ FIT_TEXTS = ("data_set", "date", "command", "grouped_by", "families")
 
 def check_device(table: Mapping[str, Any], where: str) -> None:
     """Refuses unknown keys, missing keys and sources, wrong types and implausible values, naming file and key."""
-    _known(table, TOP, where)
+    _known({key: value for key, value in table.items() if key not in IN_LIMITS}, TOP, where)
+    for key in IN_LIMITS:
+        if key in table:
+            raise DeviceError(f"{where}: {key!r} stands outside of its table; expected it under [limits]")
     for key, required in TEXTS.items():
         if key in table or required:
             _text(table, key, where)
+    for key in NAMES:
+        _names(table.get(key, []), f"{where}: {key}")
     _choice(table, "kind", KINDS_OF_DEVICE, where)
     _choice(table, "scope", SCOPES, where)
     _limits(_table(table, "limits", where), f"{where}: [limits]")
@@ -97,8 +103,13 @@ def check_device(table: Mapping[str, Any], where: str) -> None:
             _fits(table.get("fit"), f"{where}: [[fit]]")
 
 
+def _names(found: Any, where: str) -> None:
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise DeviceError(f"{where}: found {found!r}; expected a list of texts")
+
+
 def _limits(limits: Mapping[str, Any], where: str) -> None:
-    _known(limits, (*LIMITS, *OPTIONAL_LIMITS, "flop_per_s", "source"), where)
+    _known(limits, IN_LIMITS, where)
     _text(limits, "source", where)
     _numbers(limits, LIMITS, where)
     _numbers(limits, {name: span for name, span in OPTIONAL_LIMITS.items() if name in limits}, where)

@@ -29,6 +29,8 @@ def _tables(device: Device) -> Tables:
     top = {"id": device.id, "name": device.name, "aliases": list(device.aliases), "kind": device.kind}
     top |= {"scope": device.scope, "relatives": list(device.relatives)}
     told = {name: getattr(device, name) or None for name in ("vendor", "architecture", "memory", "borrowed_from")}
+    if not device.measured:
+        told["lent_families"] = sorted(device.measured_families)
     yield "", top | told
     limits = {name: getattr(device, name) for name in (*LIMITS, *OPTIONAL_LIMITS)}
     yield "[limits]", {"source": device.sources[0], **limits}

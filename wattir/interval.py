@@ -8,7 +8,8 @@ from wattir.device import Device
 
 LEVEL = 0.9
 MODELLED_WIDTH = 0.3
-"""Added in log space if all energy came from kernels whose family was not fitted on an otherwise fitted machine."""
+"""Added in log space if all energy came from kernels whose family was not fitted: neither on the machine itself
+nor on those that it borrows from."""
 UNKNOWN_WIDTH = 1.0
 """Added in log space if all energy came from unknown ops: a factor e either way."""
 
@@ -18,14 +19,14 @@ WAITING_WIDTH = 0.25
 library and by the day; hosts of one H200 took 12 to 34 us an op over 44 networks."""
 
 
-def widening(device: Device, origin: int) -> float:
-    """Width in log space that each joule of a kernel adds: `origin` 0 is measured here, 1 modelled, 2 an unknown op."""
-    return (0.0, MODELLED_WIDTH if device.measured else 0.0, UNKNOWN_WIDTH)[origin]
+def widening(fitted: bool, known: bool) -> float:
+    """Width in log space that each joule of a kernel adds: whether its family was `fitted`, and its op is `known`."""
+    return UNKNOWN_WIDTH if not known else 0.0 if fitted else MODELLED_WIDTH
 
 
 def half_width(device: Device, energy: Any, spread: Any, modelled: Any, unknown: Any, waiting: Any = 0.0) -> Any:
     """`width_of` a machine's own estimates, of which `modelled` and `unknown` joules come from such kernels."""
-    widened = widening(device, 1) * modelled + widening(device, 2) * unknown
+    widened = MODELLED_WIDTH * modelled + UNKNOWN_WIDTH * unknown
     return width_of(energy, spread, widened, waiting, device.interval_network)
 
 

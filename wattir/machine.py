@@ -31,7 +31,8 @@ NO_TILES = (1.0, 1.0, 1.0, 1.0, 1.0)
 class Row:
     """Constants of one row, and what they say of their origin.
 
-    `key` is what corrections and intervals are kept under: ``family.math`` or ``family.math@library``. `spread`: see
+    `key` is what corrections and intervals are kept under: ``family.math`` or ``family.math@library``. `measured`:
+    whether its family was fitted on this very machine; `fitted`: or on the one that this borrows from. `spread`: see
     `wattir.interval.width_of`. `linked`: whether the machine's link to others is known. `corrections`: the ensembles of
     time and of power, empty where there is none; `assembled` puts them in one table and their places into the
     constants.
@@ -41,6 +42,7 @@ class Row:
     constants: tuple[float, ...]
     math: str
     measured: bool
+    fitted: bool
     spread: float
     linked: bool
     corrections: tuple[Ensemble, Ensemble]
@@ -73,7 +75,7 @@ def row_of(
     if family in UNTILED and wanted_math in FLOATS:
         wanted_math = "fp32"
     math = device.math(wanted_math)
-    found, measured = device.family(family, math)
+    found, fitted = device.family(family, math)
     key = f"{family}.{math}" + (f"@{library}" if library else "")
     learned = device.corrections.get(key)
     c = device.coefficients
@@ -89,9 +91,11 @@ def row_of(
         c.busy_w, 1.0 / (device.link_bytes_per_s * found.memory_efficiency) if device.link_bytes_per_s else 0.0,
         -1.0, -1.0,
     )  # fmt: skip
+    fitted = fitted and math in c.j_per_flop
     return Row(
-        key, constants, math, measured and math in c.j_per_flop, _spread(device, (key, f"{family}.{math}", family)),
-        device.link_bytes_per_s > 0.0, (learned.time, learned.power) if learned else ("", ""),
+        key, constants, math, device.measured and fitted, fitted,
+        _spread(device, (key, f"{family}.{math}", family)), device.link_bytes_per_s > 0.0,
+        (learned.time, learned.power) if learned else ("", ""),
     )  # fmt: skip
 
 

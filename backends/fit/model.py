@@ -21,7 +21,7 @@ HOT = ROW_CONSTANTS.index("hot_weights")
 @dataclass(frozen=True)
 class Sums:
     """Of every sample: seconds and joules in all, the spread of its energy (`wattir.interval`), the joules of kernels
-    whose family was not fitted on this machine, and those of waiting for the host."""
+    whose family was not fitted, and those of waiting for the host."""
 
     time_s: Array
     energy_j: Array
@@ -37,7 +37,7 @@ def sums(device: Device, rows: Rows) -> Sums:
     waiting at its static power.
     """
     found = [row_of(device, family, math, strict_fp32=True) for family, math in rows.kinds]
-    modelled = np.array([not row.measured for row in found], dtype=float)[rows.kind_index]
+    modelled = np.array([not row.fitted for row in found], dtype=float)[rows.kind_index]
     spread = np.array([row.spread for row in found])[rows.kind_index]
     seconds, joules = kernel_costs(device, rows)
     time_s, energy_j, spread, modelled_j = (

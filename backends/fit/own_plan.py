@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import tomllib
@@ -13,6 +12,7 @@ import numpy as np
 
 from wattir.device import FAMILY_FALLBACK, Device, device_from_text, device_ids, load_device
 from wattir.device_schema import LIMITS
+from wattir.lending import distance
 
 from .own_rows import own_sources
 from .plan import Plan, Source, fixed
@@ -62,13 +62,6 @@ def nearest(device: Device) -> str:
     known = [other for other in known if other.measured]
     alike = [other for other in known if other.kind == device.kind] or known
     return min(alike, key=lambda other: (distance(device, other), other.id)).id
-
-
-def distance(device: Device, other: Device) -> float:
-    """Of the limits that both machines have, the mean difference in log space; 0 where all are the same."""
-    pairs = [(device.power_w, other.power_w), (device.memory_bytes_per_s, other.memory_bytes_per_s)]
-    pairs += [(rate, other.flop_per_s[name]) for name, rate in device.flop_per_s.items() if name in other.flop_per_s]
-    return sum(abs(math.log(a / b)) for a, b in pairs) / len(pairs)
 
 
 def head_like(name: str, path: str) -> str:

@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 
 from wattir.device import Device, device_folder, device_from_text, device_ids, load_device
-from wattir.lending import GENERATION, OTHER, PROCESSOR, RELATIONS, VARIANT, lent, relation
+from wattir.lending import GENERATION, OTHER, PROCESSOR, RELATIONS, VARIANT, Widths, distance, lent, nearest, relation
 
-from .evaluate import covered, errors_of, usable, widths
+from .evaluate import covered, errors_of, usable
+from .evaluate import widths as half_widths
 from .intervals import half_width
 from .model import predict
-from .own_plan import distance
 from .plan import CHECKOUT, Source, as_run, keys_of, main_family
 from .plans import PLANS
 from .priors import limits_of
 from .rows import Array, Rows
 from .sets import Case, cases
 
-NOTHING: Mapping[str, tuple[float, float]] = dict.fromkeys(RELATIONS, (0.0, 0.0))
+NOTHING: Mapping[str, Widths] = dict.fromkeys(RELATIONS, Widths(0.0, 0.0, 0.0))
 LEAST_ROWS = 50
 """Measured on fewer, a machine mostly holds what it borrowed itself."""
 ALIKE: Mapping[str, tuple[str, ...]] = {
@@ -37,11 +37,11 @@ LEAST_WIDTH = 0.05
 
 @dataclass(frozen=True)
 class Pair:
-    """A measured machine and the relative that it is predicted from; `joules`: whether the relative's own energies are
-    from other machines than the first."""
+    """A measured machine and the relatives that it is predicted from, the nearest first; `joules`: whether their own
+    energies are from other machines than the first."""
 
     device: str
-    lender: str
+    lenders: tuple[str, ...]
     relation: str
     joules: bool
 
@@ -49,8 +49,8 @@ class Pair:
 @dataclass(frozen=True)
 class Part:
     """Rows of one set of a pair's machine: measured and predicted seconds and joules (NaN: not measured), half-widths
-    of the interval before it is widened, the number of the cell that counts as one, and whether the relative knows the
-    library."""
+    of the interval before it is widened, the number of the cell that counts as one, and of every row what widens its
+    interval: a field of `wattir.lending.Widths` (`widens`)."""
 
     pair: Pair
     folder: str
@@ -58,7 +58,7 @@ class Part:
     network: bool
     group: Array
     cell: Array
-    known: Array
+    widens: Array
     time_s: Array
     energy_j: Array
     predicted_s: Array
@@ -73,37 +73,55 @@ class Part:
 
     def take(self, mask: Array) -> Part:
         """The rows where the mask is true."""
-        columns = ("group", "cell", "known", "time_s", "energy_j", "predicted_s", "predicted_j", "width")
+        columns = ("group", "cell", "widens", "time_s", "energy_j", "predicted_s", "predicted_j", "width")
         return replace(self, **{name: getattr(self, name)[mask] for name in columns})
 
 
-def pairs(devices: Sequence[str]) -> list[Pair]:
-    """For every machine, of each kind of relation the measured machine whose limits are nearest."""
+def pairs(devices: Sequence[str], most: int = 2) -> list[Pair]:
+    """For every machine, of each kind of relation the measured machines whose limits are nearest, at most so many."""
     known = [load_device(name) for name in device_ids()]
     known = [device for device in known if device.measured and sum(fit["rows"] for fit in device.fits) >= LEAST_ROWS]
-    return [pair for name in devices for pair in _pairs_of(load_device(name), known)]
+    return [pair for name in devices for pair in _pairs_of(load_device(name), known, most)]
 
 
-def _pairs_of(device: Device, known: Sequence[Device]) -> Iterator[Pair]:
+def _pairs_of(device: Device, known: Sequence[Device], most: int) -> Iterator[Pair]:
     others = [other for other in known if (other.kind, other.scope) == (device.kind, device.scope)]
     others = [other for other in others if distance(device, other) > 0.0]  # the same machine under another runtime
     for kind in RELATIONS:
         alike = [other for other in others if relation(device, other) == kind]
         if alike:
-            lender = min(alike, key=lambda other: (distance(device, other), other.id)).id
-            plan = PLANS.get(lender)
-            yield Pair(device.id, lender, kind, plan is None or plan.energies_from != device.id)
+            lenders = tuple(_by_limits(device, alike)[:most])
+            plans = [PLANS[name] for name in lenders if name in PLANS]
+            yield Pair(device.id, lenders, kind, all(plan.energies_from != device.id for plan in plans))
 
 
-def left_out(device: str, lender: str) -> Device:
-    """The machine as its limits and the lender make it, neither of them with anything measured on the machine."""
-    giver = device_from_text(re.sub(rf'(?m)^(relatives = .*)"{device}"(, )?', r"\1", _text(lender)), lender)
-    return lent(limits_of(_text(device), device), giver, NOTHING)
+def _by_limits(device: Device, alike: Sequence[Device]) -> list[str]:
+    """Other machines by their limits, each once under whatever runtimes it was measured."""
+    found: list[Device] = []
+    for other in nearest(device, alike):
+        if all(distance(other, one) > 0.0 for one in found):
+            found.append(other)
+    return [other.id for other in found]
+
+
+def left_out(device: str, lenders: Sequence[str]) -> Device:
+    """The machine as its limits and the lenders make it, none of them with anything measured on the machine."""
+    return lent(limits_of(_text(device), device), [_without(device, lender) for lender in lenders], NOTHING)
+
+
+def _without(device: str, lender: str) -> Device:
+    """The lender without what it has from the device itself."""
+    text = re.sub(rf'(?m)^(relatives = .*)"{device}"(, )?', r"\1", _text(lender))
+    return device_from_text(text, _path(lender))
 
 
 def _text(device: str) -> str:
-    with open(os.path.join(device_folder(), f"{device}.toml"), encoding="utf-8") as file:
+    with open(_path(device), encoding="utf-8") as file:
         return file.read()
+
+
+def _path(device: str) -> str:
+    return os.path.join(device_folder(), f"{device}.toml")
 
 
 def measured_rows(data: str) -> dict[str, list[tuple[str, Source, Any]]]:
@@ -122,15 +140,16 @@ def measured_rows(data: str) -> dict[str, list[tuple[str, Source, Any]]]:
 
 def predicted(pair: Pair, what: str, source: Source, rows: Rows) -> Part:
     """The rows as the pair's lender predicts them."""
-    device = left_out(pair.device, pair.lender)
+    device = left_out(pair.device, pair.lenders)
     rows = usable(device, as_run(rows, source, device))
     seconds, joules = predict(device, rows)
     keys, kind = np.unique(keys_of(device, rows), return_inverse=True)
-    known = np.array(["@" not in key or key in device.corrections for key in keys])[kind]
+    kinds = np.array(["library" if key in device.corrections else "other" if "@" in key else "layer" for key in keys])
+    widens = np.full(rows.samples, "network") if source.network else kinds[kind]
     cell = _numbered(rows.group if source.network else main_family(rows))
     return Part(
-        pair, source.folder, what, source.network, _numbered(rows.group), cell, known, rows.time_s,
-        rows.energy_j if pair.joules else np.full(rows.samples, np.nan), seconds, joules, widths(device, rows),
+        pair, source.folder, what, source.network, _numbered(rows.group), cell, widens, rows.time_s,
+        rows.energy_j if pair.joules else np.full(rows.samples, np.nan), seconds, joules, half_widths(device, rows),
     )  # fmt: skip
 
 
@@ -138,11 +157,17 @@ def _numbered(names: Array) -> Array:
     return np.unique(names, return_inverse=True)[1]
 
 
-def widening(parts: Sequence[Part], kind: str, *, network: bool, without: str = "") -> float:
-    """What intervals take besides the relative's own, in log space, to hold 90 % of the rows of pairs of this relation:
+def widening(parts: Sequence[Part], kind: str, without: str = "") -> Widths:
+    """What intervals take besides the relatives' own, in log space, to hold 90 % of the rows of pairs of this relation:
     every set of every pair counts the same, and in it every family (or model). Machine `without` is left out."""
-    used = [part for part in parts if part.network == network and part.pair.device != without]
-    used = [part for part in used if part.pair.relation in ALIKE[kind]] or used
+    parts = [part for part in parts if part.pair.device != without]
+    used = [part for part in parts if part.pair.relation in ALIKE[kind]] or parts
+    layer = _widening(used, ("layer", "other"))
+    return Widths(_widening(used, ("library",)) or layer, layer, _widening(used, ("network",)))
+
+
+def _widening(parts: Sequence[Part], what: Sequence[str]) -> float:
+    used = [part for part in (part.take(np.isin(part.widens, what)) for part in parts) if len(part.cell)]
     if not used:
         return 0.0
     excess = np.concatenate([np.sqrt(np.maximum(part.errors**2 - part.width**2, 0.0)) for part in used])
@@ -151,13 +176,14 @@ def widening(parts: Sequence[Part], kind: str, *, network: bool, without: str = 
     return max(half_width(excess, cells, sets) or 0.0, LEAST_WIDTH)
 
 
-def judged(parts: Sequence[Part], widened: Sequence[float]) -> dict[str, Any]:
-    """Errors and coverage of parts whose intervals are widened by so much each."""
+def judged(parts: Sequence[Part], widths: Widths) -> dict[str, Any]:
+    """Errors and coverage of parts whose intervals are widened by so much."""
 
     def column(name: str) -> Array:
         return np.concatenate([getattr(part, name) for part in parts])
 
-    width = np.concatenate([np.hypot(part.width, more) for part, more in zip(parts, widened, strict=True)])
+    more = {"library": widths.library, "layer": widths.layer, "other": widths.layer, "network": widths.network}
+    width = np.hypot(column("width"), np.vectorize(more.__getitem__)(column("widens")))
     found: dict[str, Any] = {"rows": len(width), "groups": sum(len(np.unique(part.group)) for part in parts)}
     for name, seen, measured in (("time", "predicted_s", "time_s"), ("energy", "predicted_j", "energy_j")):
         truth, guess = column(measured), column(seen)
