@@ -134,7 +134,7 @@ def _scaled(stack: Stack, lender: Device, device: Device) -> Stack:
     """
     power, memory = device.power_w / lender.power_w, device.memory_bytes_per_s / lender.memory_bytes_per_s
     peak, rate = device.flop_per_s[device.math("bf16")], _attention_rate(lender, device)
-    width = max(WIDTHS[relation(device, lender)][1], device.interval_network)
+    width = max(WIDTHS[relation(device, lender)].network, device.interval_network)
     return replace(
         stack, static_w=stack.static_w * power, busy_w=stack.busy_w * power, waiting_w=stack.waiting_w * power,
         link_w=stack.link_w * power, link_bytes_per_s=stack.link_bytes_per_s * memory,

@@ -141,8 +141,9 @@ def mean(given: Sequence[Coefficients], counts: Sequence[float], fitted: Sequenc
 
     names = dict.fromkeys(name for c in given for name in c.families)
     maths = dict.fromkeys(math for c in given for math in c.j_per_flop)
+    averaged: Coefficients = _over(given, counts, AVERAGED)
     return replace(
-        _over(given, counts, AVERAGED),
+        averaged,
         j_per_flop={math: _mean(_counted([c.j_per_flop.get(math) for c in given], counts)) for math in maths},
         families={name: _over([c.families.get(name) for c in given], counts_of(name)) for name in names},
     )
