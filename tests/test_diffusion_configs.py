@@ -96,6 +96,14 @@ def test_an_image_to_start_from_is_encoded_and_its_tokens_stand_beside_the_other
     assert frames is not None and frames.tensors["latents"].shape[2:] == (21, 60, 104)
 
 
+def test_frames_are_filled_up_to_whole_patches() -> None:
+    """CogVideoX 1.5: 81 frames are 21 latents, which the pipeline fills up to 22 as a patch holds two: 11 of 48 by 85
+    tokens. They do not come out: the decoder sees 21."""
+    of = diffusion.load_generator("zai-org/CogVideoX1.5-5B")
+    assert diffusion.denoiser_graph(of, of.picture).tensors["proj_out:out"].shape[1] == 11 * 48 * 85
+    assert of.latent(of.picture).frames == 21
+
+
 def test_two_experts_take_the_memory_of_both_and_the_time_of_one() -> None:
     """Wan 2.2: some of the steps go through another denoiser of the same shape."""
     one, two = (diffusion.load_generator(f"Wan-AI/Wan2.{name}-Diffusers") for name in ("1-T2V-14B", "2-T2V-A14B"))

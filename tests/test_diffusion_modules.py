@@ -20,6 +20,7 @@ from wattir.frontends.configs.diffusion.blocks import Latent
 from wattir.frontends.configs.diffusion.canvas import Canvas
 from wattir.frontends.configs.diffusion.generator import AUTOENCODERS
 from wattir.frontends.configs.diffusion.generator import DENOISERS as WRITERS
+from wattir.frontends.configs.diffusion.generator import ENCODERS as READ
 from wattir.frontends.configs.keys import Keys
 from wattir.graph_check import check_graph
 from wattir.ir import Graph
@@ -155,9 +156,44 @@ def test_an_encoder_has_the_work_and_parameters_of_the_module(name: str, diffuse
     assert graph.params == sum(x.numel() for x in encoding)
 
 
+CLIP = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
+T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 3, "num_heads": 4, "vocab_size": 100}
+READERS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
+    "CLIPTextModel": ("CLIPTextConfig", CLIP, (1, 77)),
+    "CLIPTextModelWithProjection": ("CLIPTextConfig", {**CLIP, "projection_dim": 24}, (1, 77)),
+    "T5EncoderModel": ("T5Config", {**T5, "feed_forward_proj": "relu"}, (1, 20)),
+    "UMT5EncoderModel": ("UMT5Config", {**T5, "feed_forward_proj": "gated-gelu"}, (1, 20)),
+    "MT5EncoderModel": ("MT5Config", {**T5, "feed_forward_proj": "gated-gelu"}, (1, 20)),
+    "BertModel": ("BertConfig", {**CLIP, "vocab_size": 100}, (1, 20)),
+    "CLIPVisionModel": ("CLIPVisionConfig", {**CLIP, "image_size": 28, "patch_size": 14}, (1, 3, 28, 28)),
+    "CLIPVisionModelWithProjection": (
+        "CLIPVisionConfig", {**CLIP, "image_size": 28, "patch_size": 14, "projection_dim": 24}, (1, 3, 28, 28),
+    ),
+}  # fmt: skip
+"""Encoders of prompts and images: the class of their configuration, its keys, and the shape of what they read."""
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_an_encoder_of_prompts_has_the_work_and_parameters_of_the_module(name: str, diffusers: Any) -> None:
+    import transformers
+
+    kind, keys, shape = READERS[name]
+    config = getattr(transformers, kind)(**keys, attn_implementation="eager")
+    module = getattr(transformers, name)(config).eval()
+    what, dtype = ("pixel_values", torch.float32) if len(shape) == 4 else ("input_ids", torch.int64)
+    with torch.no_grad():
+        flop = counted(lambda: module(**{what: torch.ones(shape, dtype=dtype)}))
+    w = Canvas("model")
+    out = READ[name](w, Keys({**config.to_dict(), **keys}, "config"), 1, shape[1])
+    inputs = tuple(name for name, tensor in w.builder.tensors.items() if tensor.role == "input")
+    graph = check_graph(w.builder.finish(inputs, (out,), params=w.params))
+    assert 2 * macs(graph) == flop and graph.params == params(module)
+
+
 def test_nothing_that_is_described_goes_without_an_oracle() -> None:
     assert {kind_of(name) for name in DENOISERS} == set(WRITERS)
     assert {kind_of(name) for name in DECODERS} == set(AUTOENCODERS)
+    assert set(READERS) == set(READ)
     assert {kind_of(name) for name in ENCODERS} == {kind for kind, each in AUTOENCODERS.items() if each.read}
 
 

@@ -191,8 +191,8 @@ def feed_forward(w: Canvas, name: str, x: str, feed: Feed) -> str:
 def patches(w: Canvas, name: str, at: Latent, channels: int, width: int, patch: tuple[int, ...], *, bias: bool = True,
             dense: bool = False) -> str:  # fmt: skip
     """The tokens of a latent, of which each device has its share: a convolution as wide as its stride, or a product
-    (`dense`) of what a patch holds."""
-    grid = tuple(size // step for size, step in zip(_axes(at, patch), patch, strict=True))
+    (`dense`) of what a patch holds. Pipelines fill up frames that make no whole patch (CogVideoX 1.5)."""
+    grid = tuple(-(-size // step) for size, step in zip(_axes(at, patch), patch, strict=True))
     count = int(grid[0] * grid[1] * (grid[2] if len(grid) > 2 else at.frames))
     taps = patch[0] * patch[1] * (patch[2] if len(patch) > 2 else 1)
     if dense:

@@ -17,13 +17,13 @@ from wattir.frontends.configs.keys import Keys
 from wattir.ir import Graph, replace_graph
 
 
-def clip_text(w: Canvas, k: Keys, batch: Size, tokens: int) -> str:
-    """CLIPTextModel: a causal transformer; with a projection of its last token where the class has one."""
+def clip_text(w: Canvas, k: Keys, batch: Size, tokens: int, projected: bool = False) -> str:
+    """CLIPTextModel: a causal transformer; `projected`: with a projection of its last token, as one class has."""
     width, vocab = k.whole("hidden_size", default=512), k.whole("vocab_size", default=49408)
     x = _embedded(w, batch, tokens, width, vocab, k.whole("max_position_embeddings", default=77))
     x = _clip_layers(w, k, x, "encoder.layers", 12, 8, 2048)
     x = w.layer_norm("final_layer_norm", x, affine=True)
-    if not k.flag("with_projection"):
+    if not projected:
         return x
     pooled = w.moved("pooled", x, batch, width)
     return w.linear("text_projection", pooled, k.whole("projection_dim", default=512))
@@ -81,8 +81,8 @@ def bert(w: Canvas, k: Keys, batch: Size, tokens: int) -> str:
     return w.joined("outputs", (x, w.linear("pooler", first, width, bias=True)), batch, tokens + 1, width)
 
 
-def clip_vision(w: Canvas, k: Keys, batch: Size, tokens: int) -> str:
-    """CLIPVisionModel, with its projection: the image that a video starts from."""
+def clip_vision(w: Canvas, k: Keys, batch: Size, tokens: int, projected: bool = False) -> str:
+    """CLIPVisionModel: the image that a video starts from; `projected` as that of text."""
     width, size, patch = (k.whole("hidden_size", default=768), k.whole("image_size", default=224),
                           k.whole("patch_size", default=32))  # fmt: skip
     count = (size // patch) ** 2
@@ -92,7 +92,7 @@ def clip_vision(w: Canvas, k: Keys, batch: Size, tokens: int) -> str:
     x = w.layer_norm("pre_layrnorm", w.moved("tokens", x, batch, count + 1, width), affine=True)
     x = _clip_layers(w, k, x, "encoder.layers", 12, 12, 3072)
     first = w.layer_norm("post_layernorm", w.moved("first", x, batch, width), affine=True)
-    return w.linear("visual_projection", first, k.whole("projection_dim", default=512))
+    return w.linear("visual_projection", first, k.whole("projection_dim", default=512)) if projected else first
 
 
 def language_model(k: Keys, name: str) -> Graph:

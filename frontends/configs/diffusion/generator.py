@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -102,13 +102,13 @@ AUTOENCODERS = {
 
 ENCODERS: dict[str, Callable[..., str]] = {
     "CLIPTextModel": encoders.clip_text,
-    "CLIPTextModelWithProjection": encoders.clip_text,
+    "CLIPTextModelWithProjection": partial(encoders.clip_text, projected=True),
     "T5EncoderModel": encoders.t5,
     "UMT5EncoderModel": encoders.t5,
     "MT5EncoderModel": encoders.t5,
     "BertModel": encoders.bert,
     "CLIPVisionModel": encoders.clip_vision,
-    "CLIPVisionModelWithProjection": encoders.clip_vision,
+    "CLIPVisionModelWithProjection": partial(encoders.clip_vision, projected=True),
 }
 LANGUAGE_MODELS = frozenset(
     {
