@@ -110,6 +110,18 @@ def test_a_function_is_not_taken_for_one_of_jax_by_its_name() -> None:
         assert flop(graph) == ONE
 
 
+@pytest.mark.parametrize(("dtype", "params"), [(jnp.int8, 64 * 32), (jnp.int4, 64 * 32), (jnp.uint8, 0)])
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_container_of_quantized_weights_holds_parameters(dtype: Any, params: int, exported: bool) -> None:
+    """Bytes without a sign are images, whatever holds them."""
+
+    def run(layer: Any, x: Any) -> Any:
+        return x @ layer["kernel0"].astype(jnp.bfloat16)
+
+    args = {"kernel0": array(64, 32, dtype=dtype)}, array(8, 64, dtype=jnp.bfloat16)
+    assert lower(export.export(jax.jit(run))(*args) if exported else run, None if exported else args).params == params
+
+
 NARROW, WIDE = array(4096, 4096, dtype=jnp.int8), jnp.bfloat16
 SCALE = array(4096, dtype=WIDE)
 

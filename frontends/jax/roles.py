@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from wattir.kinds import FLOATS
+
 PARAMETERS = re.compile(
     r"(.*_)?(params?|parameters|weights?|variables|model|state_dict|theta|kernel)$|w$", re.IGNORECASE
 )
@@ -13,8 +15,12 @@ STATISTICS = re.compile(r"batch_stats|moving_mean|moving_var|running_(mean|var)|
 NOT_TRAINED = re.compile(rf"{STATISTICS.pattern}|seed_generator|rng|(^|\.)(mean|var|variance)$", re.IGNORECASE)
 
 
+WEIGHTS = FLOATS | {"complex64", "complex128", "int8", "int4", "uint4", "int2", "uint2"}
+"""What a container of parameters holds: floats, or weights quantized to signed bytes and less (images are uint8)."""
+
+
 def parameters_among(arguments: Mapping[str, bool]) -> frozenset[str]:
-    """Which arguments are parameters: by their names, else the first of several if it is a container of floats.
+    """Which arguments are parameters: by their names, else the first of several if it is a container of `WEIGHTS`.
 
     `arguments`: name -> whether it is such a container.
     """

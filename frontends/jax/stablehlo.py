@@ -18,13 +18,12 @@ from wattir.frontends.jax.batch import batch_of
 from wattir.frontends.jax.light import light_copy
 from wattir.frontends.jax.node import Shape, Value
 from wattir.frontends.jax.program import Program
-from wattir.frontends.jax.roles import input_role, parameter_role, parameters_among
+from wattir.frontends.jax.roles import WEIGHTS, input_role, parameter_role, parameters_among
 from wattir.frontends.jax.rules_other import platform_place
 from wattir.frontends.jax.sizes import dim_from_text
 from wattir.frontends.jax.stablehlo_ops import dtype_of
 from wattir.frontends.jax.stablehlo_walk import Interpreter
 from wattir.ir import Graph
-from wattir.kinds import FLOATS
 
 READING_S = 600
 WRAPPED = "_wrapped_jax_export_main"
@@ -158,7 +157,7 @@ def _parameters(function: dict[str, Any]) -> frozenset[str]:
     for label, (_, element), attrs in function["args"]:
         root, dot, _ = argument_name(label).partition(".")
         if root and "jax.global_constant" not in attrs:
-            containers[root] = containers.get(root, False) or (bool(dot) and dtype_of(element) in FLOATS)
+            containers[root] = containers.get(root, False) or (bool(dot) and dtype_of(element) in WEIGHTS)
     return parameters_among(containers)
 
 

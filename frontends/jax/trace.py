@@ -22,7 +22,8 @@ import jax
 
 from wattir.errors import InputError, UnsupportedError, WattirError
 from wattir.frontends.jax.held import Identity, held_arrays, path_text
-from wattir.frontends.jax.roles import CACHE, input_role, parameter_role, parameters_among
+from wattir.frontends.jax.roles import CACHE, WEIGHTS, input_role, parameter_role, parameters_among
+from wattir.frontends.jax.sizes import dtype_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +193,10 @@ def _function(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Open
 
 
 def _is_container(value: Any) -> bool:
-    """Whether a value holds arrays of floats, and is none itself."""
+    """Whether a value holds arrays of what weights are of, and is none itself."""
     leaves = jax.tree_util.tree_leaves(value)
-    floats = (leaf for leaf in leaves if _is_array(leaf) and jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact))
-    return value is not next(iter(leaves), None) and any(True for _ in floats)
+    held = any(_is_array(leaf) and dtype_of(leaf.dtype) in WEIGHTS for leaf in leaves)
+    return held and value is not leaves[0]
 
 
 def _callable_pytree(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
