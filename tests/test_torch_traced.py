@@ -118,6 +118,25 @@ class Chosen(Module):  # type: ignore[misc, valid-type]
         return torch.nonzero(x) * 2, torch.masked_select(x, x > 0)
 
 
+class Padded(Module):  # type: ignore[misc, valid-type]
+    """Audio codecs hold a stride as a buffer, and pad by what they work out from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("stride", torch.tensor(4), persistent=False)
+
+    def forward(self, x: Any) -> Any:
+        extra = self.stride - x.shape[-1] % self.stride
+        return torch.nn.functional.pad(x, (0, int(extra)))
+
+
+def test_a_trace_knows_the_numbers_that_a_module_holds() -> None:
+    graph = traced(Padded(), torch.zeros(2, 10))
+
+    assert [graph.tensors[name].shape for name in graph.outputs] == [(2, 12)]
+    assert not graph.warnings
+
+
 class Kept(Module):  # type: ignore[misc, valid-type]
     def forward(self, x: Any) -> Any:
         rows, columns = torch.where(x > 0)

@@ -82,15 +82,25 @@ def trace(module: torch.nn.Module, inputs: Inputs) -> Program:
 
 
 def _fake_state(fakes: FakeTensorMode, module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and buffers without content, under their names; tied ones are one tensor."""
-    made: dict[int, torch.Tensor] = {}
+    """Parameters and buffers without content, under their names; tied ones are one tensor.
+
+    A buffer of one number keeps it: code computes sizes with strides and paddings that it holds so.
+    """
+    made: dict[int, Any] = {}
     found = {}
     every = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
     for name, tensor in every:
         if id(tensor) not in made:
             made[id(tensor)] = _fake(fakes, tensor)
+            if isinstance(made[id(tensor)], FakeTensor) and _is_number(tensor):
+                made[id(tensor)].constant = tensor
         found[name] = made[id(tensor)]
     return found
+
+
+def _is_number(tensor: torch.Tensor) -> bool:
+    held = isinstance(tensor, (torch.nn.Parameter, FakeTensor)) or tensor.is_meta
+    return not held and tensor.numel() == 1
 
 
 def _fake(fakes: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
