@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from wattir.cli import main
 from wattir.device import device_folder, device_from_text, device_ids, load_device, plain
 from wattir.errors import DeviceError
 from wattir.machine import ROW_CONSTANTS, row_of
@@ -193,3 +194,16 @@ def borrower(device_id: str, lender: str) -> str:
     kept = [line for line in made if not line.startswith("relatives")]
     at = next(i for i, line in enumerate(kept) if line.startswith("scope"))
     return "\n".join([*kept[: at + 1], f'relatives = ["{lender}"]', *kept[at + 1 :]])
+
+
+def test_a_machine_is_shown_with_the_errors_of_every_fit_also_of_its_engines(capsys):
+    device = load_device("h100_sxm")
+    (whole,) = (fit for fit in device.fits if fit["data_set"].startswith("whole_models_eager"))
+    (served,) = device.engines["vllm"].fits
+
+    assert main(["devices", "h100_sxm"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, fit in ((whole["data_set"], whole), (f"vllm: {served['data_set']}", served)):
+        (line,) = (line for line in lines if line.startswith(name))
+        assert all(f"{fit[error]:.1%}" in line for error in ("time_median_ape", "energy_median_ape"))
+    assert all(any(line.startswith(fit["data_set"]) for line in lines) for fit in device.fits)

@@ -163,7 +163,7 @@ def test_simulated_rows_have_the_noise_that_was_asked_for():
     shifts = [math.log(noisy.measure(case)["time_s"] / exact.measure(case)["time_s"]) for case in cases]
     assert 0.13 < (sum(shift**2 for shift in shifts) / len(shifts)) ** 0.5 < 0.27  # 0.2, within 3 deviations of it
     again = simulated("simulated:h200_sxm:0.2")
-    assert [again.measure(case) for case in cases] != [again.measure(case) for case in cases]  # repeats differ
+    assert all(again.measure(case) != again.measure(case) for case in cases[:5])  # repeats differ
     assert simulated("simulated:h200_sxm").measure(cases[0]) == simulated("simulated:h200_sxm").measure(cases[0])
 
 

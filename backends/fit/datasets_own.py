@@ -95,11 +95,10 @@ def _with_sizes(table: Any) -> tuple[Any, Any]:
     import pandas as pd
 
     odd = pd.Series(False, table.index)
-    columns: dict[str, Any] = {name: _numbers(table[name]) for name in ("time_s", "energy_j")}
-    for name in SIZES:
-        given = table[name] if name in table else pd.Series(0, table.index)
-        number = _numbers(given)
-        wrong = given.notna() & ~(number.between(0, MOST) & (number % 1 == 0))
+    columns: dict[str, Any] = dict.fromkeys(SIZES, 0) | {name: _numbers(table[name]) for name in ("time_s", "energy_j")}
+    for name in (name for name in SIZES if name in table):
+        number = _numbers(table[name])
+        wrong = table[name].notna() & ~(number.between(0, MOST) & (number % 1 == 0))
         odd |= wrong
         columns[name] = number.where(~wrong, 0).fillna(0).astype(int)
     return table.assign(**columns), odd

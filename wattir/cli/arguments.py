@@ -34,7 +34,9 @@ def add_machine(parser: ArgumentParser, several: bool) -> None:
     """The machine or machines, and how the model runs on them."""
     parser.add_argument(
         "--hw", metavar="ID[,ID...]" if several else "ID", type=machines, default=(),
-        help="machine ids or aliases (wattir devices), or paths of device files ending in .toml",
+        help="machine ids or aliases (wattir devices), or paths of device files ending in .toml"
+        if several
+        else "a machine's id or alias (wattir devices), or the path of a device file ending in .toml",
     )  # fmt: skip
     parser.add_argument(
         "--runtime", type=one_of(runtimes), metavar="eager|compiled|tensorrt",

@@ -12,6 +12,8 @@ from rich.text import Text
 from wattir.cli.console import Sheet, clean, make_console, make_grid
 from wattir.cli.units import prefixed
 from wattir.device import Device
+from wattir.generation_engine import Stack
+from wattir.serving_engine import Engine
 
 GIB = 2.0**30
 
@@ -44,10 +46,8 @@ def show_device(device: Device) -> None:
         console.print(Text.assemble(("BORROWED  ", "bold red"), found))
     console.print(_about(device))
     console.print()
-    for show in (_show_limits, _show_coefficients, _show_families):
+    for show in (_show_limits, _show_coefficients, _show_families, _show_fits):
         show(console, device)
-    for fit in device.fits:
-        console.print(_rows({"fit": "", **_texts(fit)}))
 
 
 def _about(device: Device) -> Table:
@@ -116,8 +116,25 @@ def _show_families(console: Console, device: Device) -> None:
     sheet.show()
 
 
-def _texts(record: Mapping[str, Any]) -> dict[str, str]:
-    return {f"  {key}": ", ".join(map(str, v)) if isinstance(v, list) else str(v) for key, v in record.items()}
+def _show_fits(console: Console, device: Device) -> None:
+    fits = list(device.fits)
+    stacks: tuple[Engine | Stack, ...] = (*device.engines.values(), *device.stacks.values())
+    for stack in stacks:
+        fits += [{**fit, "data_set": f"{stack.name}: {fit['data_set']}"} for fit in stack.fits]
+    sheet = Sheet(
+        console, "Fits, with median errors on groups left out (--json: all of their records)",
+        "data set", ">rows", "?left out", ">seconds", ">joules", "date",
+    )  # fmt: skip
+    for fit in fits:
+        texts = [clean(str(fit[name])) for name in ("data_set", "rows", "grouped_by")]
+        sheet.row(*texts, _errors(fit, "time"), _errors(fit, "energy"), clean(str(fit["date"])))
+    if fits:
+        sheet.show()
+
+
+def _errors(fit: Mapping[str, Any], what: str) -> str:
+    found = [fit.get(f"{phase}{what}_median_ape") for phase in ("", "prefill_", "decode_")]
+    return " and ".join(f"{error:.1%}" for error in found if isinstance(error, float)) or "-"
 
 
 def _rows(values: Mapping[str, str]) -> Table:
