@@ -199,7 +199,7 @@ def _make_gathers(stamp: int) -> tuple[Any, Any]:
     ) -> Any:  # fmt: skip
         _ = stamp  # in numba's cache key: code compiled from older formulas is not used again
         refused = 0
-        index, place, sums, waits = _room(addresses.shape[0])
+        index, place, sums, waits, columns, powers = _room(addresses.shape[0])
         for start in range(first, end, LANES):
             width = min(LANES, end - start)
             for column in range(addresses.shape[0]):
@@ -209,7 +209,7 @@ def _make_gathers(stamp: int) -> tuple[Any, Any]:
                     return -1
             _begin(sums, waits, direct, start, width)
             _add_tables(index, place, sums, waits, rows, host_s, starts, members, strides)
-            refused += _finish(sums, waits, constants, out, start, width)
+            refused += _finish(sums, waits, columns, powers, constants, out, start, width)
         return refused
 
     @compiled
@@ -219,7 +219,7 @@ def _make_gathers(stamp: int) -> tuple[Any, Any]:
     ) -> Any:  # fmt: skip
         _ = stamp
         refused = 0
-        index, place, sums, waits = _room(counts.shape[0])
+        index, place, sums, waits, columns, powers = _room(counts.shape[0])
         rest = np.empty(LANES)
         for start in range(first, end, LANES):
             width = min(LANES, end - start)
@@ -227,7 +227,7 @@ def _make_gathers(stamp: int) -> tuple[Any, Any]:
                 return -1
             _begin(sums, waits, direct, start, width)
             _add_tables(index, place, sums, waits, rows, host_s, starts, members, strides)
-            refused += _finish(sums, waits, constants, out, start, width)
+            refused += _finish(sums, waits, columns, powers, constants, out, start, width)
         return refused
 
     return gather_sizes, gather_indices
@@ -235,9 +235,9 @@ def _make_gathers(stamp: int) -> tuple[Any, Any]:
 
 @njit
 def _room(columns: int) -> Any:
-    """Arrays for a block: indices by column, places by table, sums, and the host's seconds."""
+    """Arrays for a block: indices by column, places by table, sums, the host's seconds; sums by column, powers of 2."""
     index, place = np.zeros((columns, LANES), np.uint16), np.empty((TOGETHER, LANES), np.uint32)
-    return index, place, np.empty((LANES, WIDTH)), np.empty(LANES)
+    return index, place, np.empty((LANES, WIDTH)), np.empty(LANES), np.empty((WIDTH, LANES)), np.empty((2, LANES))
 
 
 @njit
@@ -283,15 +283,16 @@ def _advance(index: Any, column: int, stride: int, place: Any, t: int) -> None:
 
 
 @njit
-def _finish(sums: Any, waits: Any, constants: Any, out: Any, start: int, width: int) -> int:
+def _finish(
+    sums: Any, waits: Any, columns: Any, powers: Any, constants: Any, out: Any, start: int, width: int
+) -> int:  # fmt: skip
     """From the sums of a block to its answers; returns how many are refused."""
-    columns = np.empty((WIDTH, LANES))
     for lane in range(0, LANES, WIDTH):
         _turn(sums, lane, columns)
     end = start + width
     joules, low, high = out[0, start:end], out[1, start:end], out[2, start:end]
     _totals(columns[0], columns[1], columns[2], columns[3], waits, constants, joules, low, out[3, start:end])
-    _ends(joules, low, high)
+    _ends(powers[0], powers[1], joules, low, high)
     refused = 0
     for lane in range(width):
         refused += joules[lane] != joules[lane]
@@ -319,14 +320,13 @@ def _totals(
 
 
 @njit(error_model="numpy", fastmath={"contract"})
-def _ends(joules: Any, low: Any, high: Any) -> None:
+def _ends(power: Any, inverse: Any, joules: Any, low: Any, high: Any) -> None:
     """The ends of the intervals of a block, whose widths stand in `low`: joules times exp(-x) and exp(x).
 
     exp(x) = 2^n exp(r) with n the whole number nearest to x / ln 2, and exp(r) by its series, |r| < 0.35: the sum of
     its even and its odd terms, and exp(-r) their difference. To within some units in the last place, compiled to
     vectors: `math.exp` is a call for each number, and takes as long as all else that a candidate of few tables needs.
     """
-    power, inverse = np.empty(LANES), np.empty(LANES)
     bits, inverse_bits = power.view(np.int64), inverse.view(np.int64)
     for lane in range(low.shape[0]):
         power[lane] = min(low[lane], 700.0) * LOG2_E + ROUNDING
