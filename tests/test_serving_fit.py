@@ -13,7 +13,7 @@ pd = pytest.importorskip("pandas")
 pytest.importorskip("scipy")
 
 from benchmarks import accuracy  # noqa: E402
-from wattir.backends.fit.datasets_serving import PROMPTS, architecture, demand_of, mlenergy_v2, mlenergy_v3  # noqa: E402
+from wattir.backends.fit.datasets_serving import PROMPTS, architecture, demand_of, mlenergy_v2, mlenergy_v3, window  # noqa: E402
 from wattir.backends.fit.fit_serving import Conditions, law, predict, solution  # noqa: E402
 from wattir.backends.fit.write import with_engine, with_fit  # noqa: E402
 from wattir.device import device_folder, load_device  # noqa: E402
@@ -72,6 +72,27 @@ def test_the_fit_finds_what_the_rows_were_made_with(rows):
     assert found.conditions.prompts["lm-arena-chat"] == pytest.approx(700.0, rel=0.3)
     again = predict(H100, found.engine, rows, found.conditions)
     assert np.abs(np.log(again[1] / made[1])).max() < 0.08
+
+
+def test_what_a_measurement_sees_of_answers_of_one_length():
+    """All begin and end at once, so they are half done on average; of 1.5 rounds the second is seen to its end."""
+    for later in (0.25, 1.0, 1.5):
+        seen = window(later, 0.0)
+        assert seen.age == pytest.approx(0.5) and seen.rate == pytest.approx(later / (1.0 if later < 1.0 else 2.0))
+    assert window(100.0, 1.0) is None
+
+
+def test_few_answers_that_end_show_contexts_shorter_than_the_steady_state():
+    """Age in the steady state: (1 + spread^2) / 2 of a mean answer; a window over many answers comes close to it."""
+    few, many = window(0.1, 1.0), window(5.5, 1.0)
+    assert few.age < 0.3 < many.age < 1.0 and few.rate < many.rate == pytest.approx(1.0, abs=0.15)
+
+
+def test_a_row_of_a_short_measurement_has_a_smaller_cache(tmp_path):
+    frame = pd.concat([table(["Qwen/Qwen3-8B"], [64]).assign(n_requests=n, max_num_seqs=64) for n in (70, 6400)])
+    rows = mlenergy_v3(str(put(tmp_path, frame)), "H100", H100)
+    short, long = (demand_of(rows.pure[at, 0][None]) for at in range(2))
+    assert short.time_s["attention"] < 0.8 * long.time_s["attention"] and short.time_s["dense"] == long.time_s["dense"]
 
 
 def test_siblings_are_one_architecture():

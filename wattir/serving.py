@@ -1,7 +1,7 @@
 """Seconds and joules of a served model: from the demands of its steps to tokens, requests and watt-hours.
 
     device = sum over parts of time[part] * seconds[part] + gaps between kernels + exchanges among devices
-    host   = host_step_s + host_layer_s * layers + host_text_s * texts
+    host   = host_step_s + (host_layer_s + eager_layer_s if launched kernel by kernel) * layers + host_text_s * texts
     step   = (device^overlap + host^overlap)^(1 / overlap)
     J      = devices * (static_w * step + sum of energy[part] * dynamic joules[part] + gap_w * gaps + link_w * links)
 
@@ -138,7 +138,8 @@ def step_cost(engine: Engine, device: Device, shape: Shape, demand: Demand, text
     gap_s = engine.layer_s * shape.layers + engine.scan_layer_s * shape.scan_layers
     link_s = exchange_s(engine, shape, demand)
     device_s = sum(factor[part] * demand.time_s[part] for part in PARTS) + gap_s + link_s
-    host_s = engine.host_step_s + engine.host_layer_s * shape.layers + engine.host_text_s * texts + stall_s
+    host_layer_s = engine.host_layer_s + engine.eager_layer_s * demand.eager
+    host_s = engine.host_step_s + host_layer_s * shape.layers + engine.host_text_s * texts + stall_s
     time_s = hidden(device_s, host_s, engine.overlap)
     energy = {
         "weights": sum(joules[part] * demand.weights_j[part] for part in PARTS),

@@ -37,9 +37,9 @@ NUMBERS: dict[str, Range] = {
 }
 """The coefficients of an engine and their plausible ranges; `Engine` says what each is."""
 
-OPTIONAL: dict[str, Range] = {"ring_s": (0.0, 1e-2), "bulk_link": (1.0, 20.0)}
+OPTIONAL: dict[str, Range] = {"ring_s": (0.0, 1e-2), "bulk_link": (1.0, 20.0), "eager_layer_s": (0.0, 1e-1)}
 """Coefficients that only some engines have."""
-UNUSED = {"ring_s": 0.0, "bulk_link": 1.0}
+UNUSED = {"ring_s": 0.0, "bulk_link": 1.0, "eager_layer_s": 0.0}
 """What they are in the others."""
 BULK_BYTES = 2.0**26
 """From this size on NCCL 2.1x sent what vLLM of 2023 exchanged at less than half the speed (splitwise_phase_times)."""
@@ -59,13 +59,13 @@ class Engine:
     `scan_layer_s`: seconds between kernels for each layer, and more for each layer with a recurrent state. `link_s`,
     `link_bytes_per_s`: of an exchange among devices; `ring_s`: more for each device past the first, where they pass it
     on in a ring; `bulk_link`: how much longer the bytes of messages from `BULK_BYTES` on take. `host_step_s`,
-    `host_layer_s`, `host_text_s`: what the host needs for each step, for each layer that it launches and for each text
-    in it. `overlap`: how well host and devices hide
-    behind each other (1: not at all). `static_w`, `gap_w`, `link_w`: what a device draws always, and besides between
-    kernels and while it exchanges. `uneven`: how much longer the busiest of the devices that experts lie on takes, per
-    standard deviation among them. `narrow_experts`, `packed_experts`: factors of seconds where experts are held in
-    blocks of 8 bit numbers and in 4 bits; `narrow_j`, `packed_j`: of joules. `interval`: half-width of the 90 %
-    interval of joules, in log space.
+    `host_layer_s`, `host_text_s`: what the host needs for each step, for each layer of it and for each text in it;
+    `eager_layer_s`: more for each layer where a step is too large to be replayed from a graph, so that the host
+    launches every kernel. `overlap`: how well host and devices hide behind each other (1: not at all). `static_w`,
+    `gap_w`, `link_w`: what a device draws always, and besides between kernels and while it exchanges. `uneven`: how
+    much longer the busiest of the devices that experts lie on takes, per standard deviation among them.
+    `narrow_experts`, `packed_experts`: factors of seconds where experts are held in blocks of 8 bit numbers and in 4
+    bits; `narrow_j`, `packed_j`: of joules. `interval`: half-width of the 90 % interval of joules, in log space.
     """
 
     name: str
@@ -90,6 +90,7 @@ class Engine:
     interval: float
     ring_s: Any = 0.0
     bulk_link: Any = 1.0
+    eager_layer_s: Any = 0.0
     borrowed_from: str = ""
     fits: tuple[Mapping[str, Any], ...] = field(default=())
 

@@ -16,6 +16,9 @@ from wattir.serving_steps import Demand, Kernels, Phase, Routing, step_kernels
 
 CHUNK_TOKENS = 8192
 """Tokens of one step at most: vLLM's max-num-batched-tokens on server GPUs."""
+GRAPH_TOKENS = 512
+"""Tokens of the largest step that is replayed from a graph; the host launches larger ones kernel by kernel: vLLM's
+max_cudagraph_capture_size."""
 MEMORY_SHARE = 0.9
 """Of a device's memory for weights and cache: vLLM's gpu-memory-utilization."""
 PROGRESS = (0.125, 0.375, 0.625, 0.875)
@@ -206,6 +209,7 @@ class Served:
         mixed.add(prompt, tokens / request.new / prompts)
         if request.images:
             mixed.add(self._images(request), tokens / request.new)
+        pure.eager, mixed.eager = (float(count > GRAPH_TOKENS) for count in (rows, rows + tokens))
         return Steps(pure, mixed, arriving * request.new / tokens, math.ceil(request.new / held))
 
     def seen(self, request: Request) -> Request:

@@ -43,8 +43,8 @@ weights, bytes read and written of caches and states."""
 @dataclass(slots=True)
 class Demand:
     """What a step asks for, by part: seconds of its kernels, and dynamic joules for weights, cache and all else; how
-    often devices exchange results, and the bytes that each sends; `volume`: by `VOLUMES`. Numbers, or arrays of them,
-    of one device."""
+    often devices exchange results, and the bytes that each sends; `eager`: 1 where the host launches every kernel;
+    `volume`: by `VOLUMES`. Numbers, or arrays of them, of one device."""
 
     time_s: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     weights_j: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
@@ -52,6 +52,7 @@ class Demand:
     compute_j: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     links: Any = 0.0
     link_bytes: Any = 0.0
+    eager: Any = 0.0
     volume: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(VOLUMES, 0.0))
 
     def add(self, other: Demand, times: float = 1.0) -> Demand:
@@ -61,6 +62,7 @@ class Demand:
                 mine[name] = mine[name] + times * value
         self.links = self.links + times * other.links
         self.link_bytes = self.link_bytes + times * other.link_bytes
+        self.eager = self.eager + times * other.eager
         return self
 
     def _tables(self) -> tuple[dict[str, Any], ...]:
@@ -133,32 +135,44 @@ def _stacked(first: Work, second: Work) -> Work:
 
 
 WIDE = ("bf16", "fp16", "fp32", "tf32")
-PACKED = (
-    ("moe_torch_flow_power_law_1.2_w4a8_mxfp4_mxfp8", "fp8"),
-    ("vllm_gptossmxfp4moe_triton_oaitritonmxfp4expertsmonolithic_power_law_1.2_w4a16_mxfp4", "bf16"),
-)
-"""Libraries that vLLM calls for experts of 4 bits, TensorRT-LLM's on Blackwell, Triton's on Hopper, and what these
-compute in; with tokens spread over experts by a power law, as texts of one kind do."""
+EXPERTS = {
+    "bf16": (("vllm_fused_moe_power_law_1.2", "bf16"),
+             ("vllm_unquantizedfusedmoe_triton_tritonexperts_power_law_1.2", "bf16")),
+    "fp8": (("deepgemm_power_law_1.2_fp8_block", "fp8"),
+            ("vllm_fp8moe_flashinfer_cutlass_flashinferexperts_power_law_1.2_fp8_block", "fp8")),
+    "mxfp4": (("moe_torch_flow_power_law_1.2_w4a8_mxfp4_mxfp8", "fp8"),
+              ("vllm_gptossmxfp4moe_triton_oaitritonmxfp4expertsmonolithic_power_law_1.2_w4a16_mxfp4", "bf16")),
+}  # fmt: skip
+"""Libraries that vLLM calls for experts held so, the first that a machine knows, and what they compute in: its own in
+Triton; DeepGEMM, which it prefers for 8 bits since 0.11; for 4 bits TensorRT-LLM's on Blackwell and Triton's on Hopper.
+With tokens spread over experts by a power law, as texts of one kind do."""
 NO_WORSE = tuple(ROW_CONSTANTS.index(name) for name in ("s_per_byte", "s_per_cache_byte", "fixed_s"))
 
 
-def step_row(device: Device, work: Work, held: str) -> Row:
+def step_row(device: Device, work: Work, held: str, decoding: bool) -> Row:
     """A machine's constants for a kernel of a step, whose experts are `held` so.
 
-    Experts of 4 bits run as the servers' own kernels where the machine knows them (`PACKED`). Narrow products by
-    weights that every token needs read memory, and are launched, as well as wide ones: steps are replayed from graphs,
-    and the sets that machines are fitted to timed narrow products with what wraps them.
+    Experts run as the servers' own kernels where the machine knows them (`EXPERTS`). Narrow products by weights that
+    every token needs read memory, and are launched, as well as wide ones: steps are replayed from graphs, and the sets
+    that machines are fitted to timed narrow products with what wraps them. A step of a recurrence streams its state as
+    pointwise kernels do: what was measured of recurrences are the kernels that scan whole prompts.
     """
-    for library, math in PACKED if held == "mxfp4" and part_of(work) == "experts" else ():
+    for library, math in EXPERTS.get(held, ()) if part_of(work) == "experts" else ():
         if f"experts.{math}@{library}" in device.corrections:
             return row_of(device, f"experts@{library}", math)
     row = row_of(device, work.family, work.math)
+    if work.kind == "scan" and decoding:
+        return _no_worse(row, row_of(device, "pointwise", work.math))
     if work.math in WIDE or part_of(work) != "dense":
         return row
-    wide = row_of(device, work.family, device.math("bf16"))
+    return _no_worse(row, row_of(device, work.family, device.math("bf16")))
+
+
+def _no_worse(row: Row, other: Row) -> Row:
+    """The row with the other's bytes and launches where these take less."""
     constants = list(row.constants)
     for at in NO_WORSE:
-        constants[at] = min(row.constants[at], wide.constants[at])
+        constants[at] = min(row.constants[at], other.constants[at])
     return replace(row, constants=tuple(constants))
 
 
@@ -189,7 +203,8 @@ class Phase:
         self.warnings, self.routing, self.names = kernels.warnings, routing, kernels.names
         self._known: dict[tuple[Any, ...], Demand] = {}
         works = [work for some, _ in kernels.groups.values() for work in some]
-        rows, self.trees = assembled(step_row(device, work, routing.held) for work in works)
+        decoding = "seq" not in kernels.names
+        rows, self.trees = assembled(step_row(device, work, routing.held, decoding) for work in works)
         placed = iter(zip(works, rows, strict=True))
         self.groups = {
             group: ([(part_of(work), row.constants, device.flop_per_s[row.math])

@@ -7,7 +7,8 @@ lengths, between which `ServingRows.at` interpolates: the fit takes one length f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from wattir.device import Device
 from wattir.errors import WattirError
 from wattir.serving import Shape
 from wattir.serving_engine import PARTS
-from wattir.serving_model import Deployment, Request, Served, Steps, described
+from wattir.serving_model import PROGRESS, Deployment, Request, Served, Steps, described
 from wattir.serving_steps import Demand
 
 from .rows import Array
@@ -34,9 +35,9 @@ class ServingRows:
 
     `pure`, `mixed` [rows, prompts, cells]: demands (`cells_of`) of the two kinds of steps on the grid of prompt
     lengths; `share` [rows, prompts]: of steps with prompts. `shape`: arrays, a value a row. `texts`: running in a
-    lane, of which there are `lanes`, on `devices` devices. `group`: the architecture, left out as a whole. `stalled`:
-    rows that the set marks as such. `place`: a row's index in the set's table. `time_s`: of a step; `energy_j`: of a
-    token on all devices, NaN where not measured.
+    lane, of which there are `lanes`, on `devices` devices; `osl`: tokens of an answer. `group`: the architecture, left
+    out as a whole. `stalled`: rows that the set marks as such. `place`: a row's index in the set's table. `time_s`: of
+    a step; `energy_j`: of a token on all devices, NaN where not measured.
     """
 
     pure: Array
@@ -46,6 +47,7 @@ class ServingRows:
     texts: Array
     lanes: Array
     devices: Array
+    osl: Array
     task: Array
     model: Array
     group: Array
@@ -93,20 +95,20 @@ def _mix(table: Array, low: Array, part: Array) -> Array:
 def cells_of(demand: Demand) -> list[float]:
     """A demand as numbers in the order that `demand_of` reads."""
     tables = (demand.time_s, demand.weights_j, demand.cache_j, demand.compute_j)
-    return [*(table[part] for table in tables for part in PARTS), demand.links, demand.link_bytes]
+    return [*(table[part] for table in tables for part in PARTS), demand.links, demand.link_bytes, demand.eager]
 
 
 def demand_of(cells: Array) -> Demand:
     """A demand of arrays from cells [rows, cells]."""
     columns = iter(cells.T)
     time_s, weights_j, cache_j, compute_j = ({part: next(columns) for part in PARTS} for _ in range(4))
-    return Demand(time_s, weights_j, cache_j, compute_j, next(columns), next(columns))
+    return Demand(time_s, weights_j, cache_j, compute_j, *columns)
 
 
 def serving_rows(table: Any, device: Device) -> ServingRows:
     """The rows of a table whose model is known by name and fits; others are counted by what is wrong.
 
-    Columns: model, task, tp, ep, dp, pp, texts, osl, spread, weights, time_s, energy_j, stalled.
+    Columns: model, task, tp, ep, dp, pp, texts, osl, spread, later (`window`), time_s, energy_j, stalled.
     """
     served: dict[tuple[Any, ...], Served | str] = {}
     found, kept, dropped = [], [], dict[str, int]()
@@ -134,8 +136,63 @@ def _served(row: Any, device: Device) -> Served | str:
 def _grid(one: Served, row: Any) -> list[Steps]:
     spread = row.spread if 0.0 <= row.spread <= MOST_SPREAD else 0.0
     texts = row.texts / one.deployment.lanes
+    seen = window(round(float(row.later), 2), round(spread, 2))
     osl = max(float(row.osl), 1.0)
-    return [one.steps(texts, one.seen(_request(one, row.task, isl, osl, spread))) for isl in PROMPTS]
+    return [one.steps(texts, _seen(one.seen(_request(one, row.task, isl, osl, spread)), seen)) for isl in PROMPTS]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What of the steady state a measurement saw: tokens behind a running text (`age`) and requests that end in a step
+    (`rate`), both in units of the mean answer."""
+
+    age: float
+    rate: float
+
+
+STEADY = 6.0
+"""From so many answers a slot on, a measurement saw the steady state."""
+SLOTS, ANSWERS = 2000, 32
+
+
+@lru_cache(maxsize=4096)
+def window(later: float, spread: float) -> Window | None:
+    """What was seen from the time when all slots have a request, all at once, until `later` of these for each slot have
+    ended; lengths are lognormal with this `spread`. None for the steady state.
+
+    Where few end, answers are seen to their middle alone: in the steady state the caches of 39 rows of
+    `mlenergy_v3_llm` would be larger than the memory, by up to 4 times.
+    """
+    if later >= STEADY:
+        return None
+    sigma = np.sqrt(np.log1p(spread**2))
+    normal = np.random.default_rng(0).standard_normal((SLOTS, ANSWERS))
+    ends = np.cumsum(np.exp(sigma * normal - 0.5 * sigma**2), axis=1)
+    last = np.sort(ends.ravel())[int(max(later, FEWEST) * SLOTS)]
+    begun = np.minimum(np.hstack([np.zeros((SLOTS, 1)), ends]), last)
+    return Window(float(0.5 * (np.diff(begun, axis=1) ** 2).sum() / (SLOTS * last)), max(later, FEWEST) / float(last))
+
+
+FEWEST = 0.02
+"""Of the slots: what a measurement sees end at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen(Request):
+    """A request as a `Window` saw it: `age` tokens behind a running text on average."""
+
+    age: float = 0.0
+
+    def contexts(self) -> tuple[tuple[float, float], ...]:
+        """Evenly from none to twice the age."""
+        return tuple((self.prompt + 2.0 * share * self.age, 1.0 / len(PROGRESS)) for share in PROGRESS)
+
+
+def _seen(request: Request, seen: Window | None) -> Request:
+    if seen is None:
+        return request
+    values = {each.name: getattr(request, each.name) for each in fields(request)}
+    return Seen(**values | {"osl": request.osl / seen.rate}, age=seen.age * request.osl)
 
 
 SEEING = ("image-chat", "video-chat", "mllm-chat")
@@ -165,7 +222,7 @@ def _stacked(table: Any, found: Sequence[tuple[Served, list[Steps]]], dropped: M
         share=np.array([[step.share for step in steps] for _, steps in found]),
         shape=Shape(*(np.array([getattr(one.shape, name) for one in served], float) for name in Shape.__slots__)),
         texts=column["texts"].astype(float) / lanes, lanes=lanes,
-        devices=np.array([one.deployment.devices for one in served], float),
+        devices=np.array([one.deployment.devices for one in served], float), osl=table.osl.to_numpy(float),
         task=column["task"].astype(str), model=column["model"].astype(str),
         group=np.array([architecture(one.config) for one in served]), stalled=column["stalled"].astype(bool),
         place=table.index.to_numpy(),
@@ -190,9 +247,16 @@ def mlenergy_v3(folder: str, hardware: str, device: Device) -> ServingRows:
             model=table.model_id, tp=table.tensor_parallel, ep=table.expert_parallel, dp=table.data_parallel, pp=1,
             texts=table.batch_size_mean_running, osl=table.output_tokens_mean, spread=spread,
             time_s=table.batch_size_mean_running / table.output_tokens_per_s,
-            energy_j=table.energy_j_per_output_token, stalled=table.flag_stalled.eq(1),
+            energy_j=table.energy_j_per_output_token, stalled=table.flag_stalled.eq(1), later=_later(table),
         ), device,
     )  # fmt: skip
+
+
+def _later(table: Any) -> Any:
+    """Requests that ended while all slots were taken, for each slot: the steady state is measured from the first token
+    of as many requests as there are slots until only so many are left (PROVENANCE.md of the set)."""
+    known = {"n_requests", "max_num_seqs"} <= set(table)
+    return (table.n_requests / table.max_num_seqs - 1.0).fillna(np.inf) if known else np.inf
 
 
 def mlenergy_v2(folder: str, hardware: str, device: Device) -> ServingRows:
@@ -204,6 +268,6 @@ def mlenergy_v2(folder: str, hardware: str, device: Device) -> ServingRows:
             model=table.model_id, tp=table.tensor_parallel, ep=1, dp=1, pp=table.pipeline_parallel,
             texts=table.batch_size_mean_running, osl=table.output_tokens_mean, spread=0.0,
             time_s=table.batch_size_mean_running / table.output_tokens_per_s,
-            energy_j=table.energy_j_per_output_token, stalled=False,
+            energy_j=table.energy_j_per_output_token, stalled=False, later=np.inf,
         ), device,
     )  # fmt: skip

@@ -26,10 +26,10 @@ STALLING = ("b200_sxm",)
 in the machine alone are slower on B200 than on H100 (PROVENANCE.md of the set)."""
 
 PRIORS: Priors = {
-    "layer_s": (3e-5, 0.5), "scan_layer_s": (2e-5, 0.7), "link_s": (8e-6, 0.5), "host_step_s": (1e-3, 1.0),
-    "host_layer_s": (1e-6, 0.7), "host_text_s": (3e-5, 0.7), "overlap": (2.5, 0.4), "gap_w": (80.0, 0.7),
-    "link_w": (80.0, 0.7), "uneven": (0.15, 0.7), "narrow_experts": (1.3, 0.3), "packed_experts": (1.0, 0.3),
-    "narrow_j": (1.2, 0.3), "packed_j": (1.2, 0.3),
+    "layer_s": (3e-5, 0.5), "scan_layer_s": (2e-5, 0.7), "eager_layer_s": (5e-5, 0.7), "link_s": (8e-6, 0.5),
+    "host_step_s": (1e-3, 1.0), "host_layer_s": (1e-6, 0.7), "host_text_s": (3e-5, 0.7), "overlap": (2.5, 0.4),
+    "gap_w": (80.0, 0.7), "link_w": (80.0, 0.7), "uneven": (0.15, 0.7), "narrow_experts": (1.3, 0.3),
+    "packed_experts": (1.0, 0.3), "narrow_j": (1.2, 0.3), "packed_j": (1.2, 0.3),
 }  # fmt: skip
 """Where a coefficient is without rows, and how sure that is (standard deviation of its logarithm). `overlap` less 1."""
 TIME_SPREAD, ENERGY_SPREAD, STATIC_SPREAD, LINK_SPREAD = 0.25, 0.3, 0.2, 0.5
@@ -68,7 +68,8 @@ def space_of(device: Device, tasks: Iterable[str]) -> Unknowns:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the rows of a set do not say, by task: tokens of a prompt, and seconds that a shared host stalls a step."""
+    """What the rows of a set do not say, by task: tokens of a prompt, and seconds that a shared host stalls a step for
+    each thousand tokens of an answer."""
 
     prompts: Mapping[str, float]
     stalls: Mapping[str, float]
@@ -77,7 +78,9 @@ class Conditions:
 def predict(device: Device, engine: Engine, rows: ServingRows, conditions: Conditions) -> tuple[Array, Array]:
     """Seconds of a step, and joules of a token on all devices, of every row."""
     prompts = np.array([conditions.prompts[task] for task in rows.task])
-    stalls = np.array([conditions.stalls.get(task, 0.0) for task in rows.task]) * (rows.devices == 1)
+    stalls = (
+        np.array([conditions.stalls.get(task, 0.0) for task in rows.task]) * rows.osl / 1000.0 * (rows.devices == 1)
+    )
     pure, mixed, share = rows.at(np.clip(prompts, PROMPTS[0], PROMPTS[-1]))
     texts = rows.texts * rows.lanes
     costs = [step_cost(engine, device, rows.shape, demand, texts, stalls) for demand in (pure, mixed)]

@@ -126,7 +126,7 @@ def engine_from(device: Device, values: Mapping[str, float]) -> Engine:
     time = dict.fromkeys(PARTS, 1.0) | {name[5:]: value for name, value in values.items() if name.startswith("time ")}
     numbers: dict[str, Any] = {name: value for name, value in values.items() if name.endswith("_s")}
     return replace(
-        engine_on(device), name=ENGINE, time=time, host_layer_s=0.0, overlap=1.0, borrowed_from="",
+        engine_on(device), name=ENGINE, time=time, host_layer_s=0.0, eager_layer_s=0.0, overlap=1.0, borrowed_from="",
         bulk_link=max(values["bulk_link"], 1.0), link_bytes_per_s=values["link_of_memory"] * device.memory_bytes_per_s,
         **numbers,
     )  # fmt: skip

@@ -74,8 +74,8 @@ def _record(plan: ServingPlan, rows: ServingRows, found: Fitted) -> Mapping[str,
     )  # fmt: skip
 
 
-NOTE = ("Prompt lengths are not in the set: one a task, fitted. stall_s: of a step where single-device servers share a "
-        "host, fitted likewise; of no use to others.")  # fmt: skip
+NOTE = ("Prompt lengths are not in the set: one a task, fitted. stall_s: of a step and a thousand tokens of an answer, "
+        "where single-device servers share a host; fitted likewise, of no use to others.")  # fmt: skip
 
 
 def conditions_of(engine: Engine) -> Conditions:
