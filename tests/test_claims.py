@@ -70,12 +70,12 @@ def test_more_devices_at_the_same_batch_cost_more(device: str, batch: int) -> No
 
 
 def test_b200_mostly_takes_less_within_the_same_latency() -> None:
-    """In 63 of 72 comparisons, by 35 % in the median."""
+    """In 63 of 72 comparisons, by 35 % in the median, each machine with as many devices as suit it."""
     ratios = []
     for model in (DENSE, "Qwen/Qwen3-8B", "Qwen/Qwen3-14B", SPARSE, OSS):
         least = {}
         for device in ("h100_sxm", "b200_sxm"):
-            found = [served(model, CHAT, batch, device, tp_size=2) for batch in (16, 64, 256, 512)]
+            found = [served(model, CHAT, batch, device, tp_size=tp) for batch in (16, 64, 256, 512) for tp in (1, 2)]
             least[device] = min(each.token_j for each in found if each.tpot_s < 0.05)
         ratios.append(least["b200_sxm"] / least["h100_sxm"])
 

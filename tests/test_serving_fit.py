@@ -89,7 +89,8 @@ def test_few_answers_that_end_show_contexts_shorter_than_the_steady_state():
 
 
 def test_a_row_of_a_short_measurement_has_a_smaller_cache(tmp_path):
-    frame = pd.concat([table(["Qwen/Qwen3-8B"], [64]).assign(n_requests=n, max_num_seqs=64) for n in (70, 6400)])
+    known = table(["Qwen/Qwen3-8B"], [64]).assign(max_num_seqs=64, output_tokens_std_from_hist=300.0)
+    frame = pd.concat([known.assign(n_requests=count) for count in (70, 6400)])
     rows = mlenergy_v3(str(put(tmp_path, frame)), "H100", H100)
     short, long = (demand_of(rows.pure[at, 0][None]) for at in range(2))
     assert short.time_s["attention"] < 0.8 * long.time_s["attention"] and short.time_s["dense"] == long.time_s["dense"]
