@@ -242,8 +242,14 @@ def test_relatives_lend_their_engine_with_a_wider_interval():
     own, lent = engine_on(H100), engine_on(load_device("h100_pcie"))
     assert lent.borrowed_from == "h100_sxm" and lent.interval > own.interval
     assert lent.static_w == pytest.approx(own.static_w * 350 / 700)
-    with pytest.raises(DeviceError, match="no serving engine 'vllm'"):
-        engine_on(load_device("raspberry_pi_5"))
+    with pytest.raises(DeviceError, match=r"no serving engine 'vlm'.*did you mean vllm"):
+        engine_on(load_device("h100_pcie"), "vlm")
+
+
+def test_machines_without_a_relative_that_serves_answer_with_a_still_wider_interval():
+    near, far, other = (engine_on(load_device(name)) for name in ("h100_pcie", "t4", "raspberry_pi_5"))
+    assert near.interval < far.interval < other.interval
+    assert far.borrowed_from == other.borrowed_from == "h100_sxm"
 
 
 def test_a_device_with_engines_reads_back_the_same():

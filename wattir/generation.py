@@ -18,8 +18,7 @@ from dataclasses import dataclass, field, replace
 from math import hypot
 from typing import Any
 
-from wattir.device import Device, load_device
-from wattir.errors import DeviceError
+from wattir.device import Device
 from wattir.generation_engine import PARTS, Stack
 from wattir.lending import WIDTHS, relation
 from wattir.serving import Held, at_limit, hidden, own_or_lent
@@ -103,24 +102,13 @@ def call_cost(stack: Stack, pixels: Any, devices: Any) -> PhaseCost:
     return PhaseCost(time_s, {**dict.fromkeys(FACTORS, 0.0 * time_s), "host": devices * stack.static_w * time_s})
 
 
-LENDER = "h100_sxm"
-"""Whose stacks machines take that have none, nor a relative with one."""
-
-
 def stack_on(device: Device, name: str) -> Stack:
-    """A stack on a machine: its own, or that of the nearest of its relatives (or, without one, that of `LENDER`) in
-    proportion to the limits; DeviceError where nobody has it."""
-    try:
-        stack, lender = own_or_lent(device, name, STACKS)
-    except DeviceError:
-        lender = load_device(LENDER)
-        if name not in lender.stacks:
-            raise
-        stack = lender.stacks[name]
+    """A stack on a machine: its own, or another machine's (`own_or_lent`) in proportion to the limits."""
+    stack, lender = own_or_lent(device, name, STACKS)
     return stack if lender is device else _scaled(stack, lender, device)
 
 
-STACKS = Held(lambda device: device.stacks, "stack", "generation")
+STACKS = Held(lambda device: device.stacks, "stack")
 ATTENTION_MOST = 0.73
 """Of the rate of the tensor units, what FlashAttention 2 reaches at most (A100: arXiv 2307.08691)."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import hypot
 from typing import Any
 
 PARTS = ("dense", "experts", "attention", "prefill", "scan", "other")
@@ -116,15 +117,13 @@ def tables_under(heading: str, found: Any, names: Iterable[str]) -> Iterator[tup
         yield f"[[{heading}.fit]]", fit
 
 
-BORROWED_WIDTH = 0.25
-"""What borrowing an engine's coefficients adds to the half-width of its interval in log space; assumed, as no machine
-without rows of its own has been measured serving."""
+def borrowed(engine: Engine, lender: str, power: float, bandwidth: float, width: float) -> Engine:
+    """An engine's coefficients for another machine: watts in proportion to the power limits, links to bandwidths.
 
-
-def borrowed(engine: Engine, lender: str, power: float, bandwidth: float) -> Engine:
-    """An engine's coefficients for a relative: watts in proportion to the power limits, links to memory bandwidths."""
+    The errors that borrowing adds (`width`, in log space) know nothing of the engine's own: their squares add up.
+    """
     return replace(
         engine, static_w=engine.static_w * power, gap_w=engine.gap_w * power, link_w=engine.link_w * power,
-        link_bytes_per_s=engine.link_bytes_per_s * bandwidth, interval=engine.interval + BORROWED_WIDTH,
+        link_bytes_per_s=engine.link_bytes_per_s * bandwidth, interval=hypot(engine.interval, width),
         borrowed_from=lender,
     )  # fmt: skip
