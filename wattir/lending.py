@@ -49,10 +49,12 @@ class Widths:
 
 
 WIDTHS: Mapping[str, Widths] = {
-    VARIANT: Widths(1.14, 1.14, 0.42), GENERATION: Widths(1.14, 1.14, 0.42), OTHER: Widths(1.39, 1.39, 0.68),
+    VARIANT: Widths(0.5, 1.29, 0.42), GENERATION: Widths(0.5, 1.29, 0.42), OTHER: Widths(1.29, 1.39, 0.68),
     PROCESSOR: Widths(3.78, 3.78, 1.79),
 }  # fmt: skip
-"""Half-widths in log space, of a layer and of a network, that borrowing adds to the relative's own.
+"""By kind of relation. Of layers whose library comes along, and of all layers from one class of memory: from 400 rows
+of each table of B200, H200, H100 and L40S (kernels_power, kernels_latency), with two relatives, 2026-11-27. The rest is
+of one relative.
 
 By ``python -m benchmarks.transfer`` of 2026-11-27: what 90 % of the rows took with each machine left out whole; every
 set of every pair counts the same, and in it every family (or model). Layers: kernels_power, kernels_latency,
