@@ -54,6 +54,23 @@ def test_what_tells_nothing_of_other_groups_is_not_learned():
     assert not found.corrections and not taught(found, rows).any()
 
 
+def with_joules_of(rows, wanted):
+    return replace(rows, energy_j=np.where(wanted, rows.energy_j, np.nan))
+
+
+def test_a_few_rows_with_joules_teach_one_offset_drawn_to_nothing():
+    rows = with_joules_of(rows_that_miss_by(lambda m, group: np.full(SAMPLES, -0.4)), np.arange(SAMPLES) < 16)
+    rows = replace(rows, time_s=predict(device(), rows)[0])  # joules alone are wrong
+    offset = np.log(predict(learned(device(), rows), rows)[1] / predict(device(), rows)[1])
+    assert offset == pytest.approx(-0.4 * 16 / 20, abs=0.01)
+
+
+def test_a_few_rows_that_disagree_from_group_to_group_teach_nothing():
+    rows = rows_that_miss_by(lambda m, group: np.where(group % 2 == 0, 0.4, -0.4))
+    rows = with_joules_of(replace(rows, time_s=predict(device(), rows)[0]), np.arange(SAMPLES) < 14)
+    assert not learned(device(), rows).corrections
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet152"])
 def test_residual_networks_add_as_often_and_as_much_as_the_built_in_model(name):
     graph = wattir.lower(name)
