@@ -16,7 +16,8 @@ from wattir.backends.fit.datasets_torch import additions  # noqa: E402
 from wattir.backends.fit.learn import learned, taught  # noqa: E402
 from wattir.backends.fit.model import predict  # noqa: E402
 from wattir.backends.fit.rows import layer_rows  # noqa: E402
-from wattir.device import load_device, physics_only  # noqa: E402
+from wattir.backends.fit.solve import energy_given_time  # noqa: E402
+from wattir.device import Correction, load_device, physics_only  # noqa: E402
 from wattir.dims import symbol  # noqa: E402
 
 SAMPLES, GROUPS = 150, 15
@@ -54,20 +55,32 @@ def test_what_tells_nothing_of_other_groups_is_not_learned():
     assert not found.corrections and not taught(found, rows).any()
 
 
-def with_joules_of(rows, wanted):
-    return replace(rows, energy_j=np.where(wanted, rows.energy_j, np.nan))
+def rows_with_few_joules(count, missed):
+    """Seconds with a habit, and joules of the first `count` alone, which the measured seconds miss by exp(missed)."""
+    rows = rows_that_miss_by(lambda m, group: np.where(m > 300.0, 0.5, -0.2))
+    energy_j = energy_given_time(device(), rows) * np.exp(missed(rows.group.astype(int)))
+    return replace(rows, energy_j=np.where(np.arange(SAMPLES) < count, energy_j, np.nan))
 
 
 def test_a_few_rows_with_joules_teach_one_offset_drawn_to_nothing():
-    rows = with_joules_of(rows_that_miss_by(lambda m, group: np.full(SAMPLES, -0.4)), np.arange(SAMPLES) < 16)
-    rows = replace(rows, time_s=predict(device(), rows)[0])  # joules alone are wrong
-    offset = np.log(predict(learned(device(), rows), rows)[1] / predict(device(), rows)[1])
+    rows = rows_with_few_joules(16, lambda group: np.full(SAMPLES, -0.4))
+    found = learned(device(), rows).corrections["matmul.bf16"]
+    of_time_alone = replace(device(), corrections={"matmul.bf16": Correction(found.time, "")})
+    with_power = replace(device(), corrections={"matmul.bf16": found})
+    offset = np.log(predict(with_power, rows)[1] / predict(of_time_alone, rows)[1])
     assert offset == pytest.approx(-0.4 * 16 / 20, abs=0.01)
 
 
-def test_a_few_rows_that_disagree_from_group_to_group_teach_nothing():
-    rows = rows_that_miss_by(lambda m, group: np.where(group % 2 == 0, 0.4, -0.4))
-    rows = with_joules_of(replace(rows, time_s=predict(device(), rows)[0]), np.arange(SAMPLES) < 14)
+def test_a_few_rows_that_disagree_from_group_to_group_teach_no_power():
+    rows = rows_with_few_joules(14, lambda group: np.where(group % 2 == 0, 0.4, -0.4))
+    found = learned(device(), rows).corrections["matmul.bf16"]
+    assert found.time and not found.power
+
+
+def test_power_is_left_as_it_is_where_seconds_are():
+    luck = np.random.default_rng(5).normal(0.0, 0.3, GROUPS)  # nothing to learn of seconds
+    rows = rows_that_miss_by(lambda m, group: luck[group])
+    rows = replace(rows, energy_j=energy_given_time(device(), rows) * np.exp(-0.4))
     assert not learned(device(), rows).corrections
 
 
