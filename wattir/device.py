@@ -240,12 +240,16 @@ def read_device_file(path: str) -> str:
     return read_text(path, "a device file in TOML", DeviceError)
 
 
-def device_from_text(text: str, where: str) -> Device:
-    """A Device from the text of a file; `where` names it in errors."""
+def device_from_text(text: str, where: str, *, complete: bool = False) -> Device:
+    """A Device from the text of a file; `where` names it in errors.
+
+    `complete`: it holds all that its relatives lend, as a saved model's does.
+    """
     table = toml_of(text, where, "a device file in TOML", DeviceError)
     check_device(table, where)
     if "coefficients" in table:
-        return _device(table, _with_lent_families(_coefficients(table["coefficients"]), table), where)
+        own = _coefficients(table["coefficients"])
+        return _device(table, own if complete else _with_lent_families(own, table), where)
     return _borrowed(table, where)
 
 

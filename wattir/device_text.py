@@ -20,7 +20,7 @@ Tables = Iterator[tuple[str, Mapping[str, Any]]]
 
 
 def device_text(device: Device) -> str:
-    """TOML that `wattir.device.device_from_text` reads back to an equal device."""
+    """TOML that `wattir.device.device_from_text` reads back to an equal device, as a `complete` one."""
     tables = (table_text(heading, values) for heading, values in _tables(device))
     return "\n\n".join((*tables, *correction_texts(device))) + "\n"
 

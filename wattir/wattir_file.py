@@ -69,7 +69,7 @@ def parse(text: str, where: str) -> WattirFile:
         raise ModelFileError(f"{where}: no line `graph`; expected a whole .wattir text; make the file again")
     words = dict(line.split(" ", 1) for line in lines[1:] if " " in line and not line.startswith("| "))
     toml = "\n".join(line[2:] for line in lines if line.startswith("| "))
-    device = device_from_text(toml, f"{where}: device") if toml else None
+    device = device_from_text(toml, f"{where}: device", complete=True) if toml else None
     graph = check_graph(parse_graph(body, where))
     return WattirFile(graph, device, words.get("runtime"), words.get("dtype"))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .library import made_rows, stacked
+from .library import libraries, made_rows, stacked
 from .routing import routed
 from .rows import Array, Rows, joined
 
@@ -31,9 +31,9 @@ def moe(table: Any, dtype: str) -> Rows:
     math, width = WEIGHTS[dtype]
     hidden, tokens = table.hidden_size.to_numpy(float), table.num_tokens.to_numpy(float)
     inner = table.inter_size.to_numpy(float) / table.moe_tp_size.to_numpy(float)
-    gates = np.where(table.kernel_source.isin(UNGATED), 1.0, 2.0)
+    gates = np.where(libraries(table).isin(UNGATED), 1.0, 2.0)
     rows, experts = np.maximum(_routed(table), 1.0)
-    whole = table.kernel_source.astype(str).str.contains(WHOLE).to_numpy()
+    whole = libraries(table).str.contains(WHOLE).to_numpy()
     placed = np.where(whole, tokens * table.topk.to_numpy(float), rows)
     products = (
         (gates * inner, hidden, rows * hidden + placed * gates * inner),

@@ -21,7 +21,16 @@ from . import datasets_experts as experts
 from . import datasets_links as links
 from . import datasets_mla as mla
 from . import datasets_states as states
-from .library import BLOCKED, MATH, SCALE_LAUNCHES, by_library, made_rows, no_rows, seconds_and_joules
+from .library import (
+    BLOCKED,
+    MATH,
+    SCALE_LAUNCHES,
+    by_library,
+    libraries,
+    made_rows,
+    no_rows,
+    seconds_and_joules,
+)
 from .rows import ACTIVATION_BYTES, STATE_BYTES, Array, Rows, joined, layer_rows, together
 from .tables import read_table
 
@@ -56,7 +65,7 @@ def gemm(table: Any, dtype: str) -> Rows:
     math, weight_bytes, activation_bytes = GEMM[dtype]
     m, n, k = (table[name].to_numpy(float) for name in ("m", "n", "k"))
     narrowed = float(dtype in NARROWED)
-    scaled = float(dtype == "fp8") * table.kernel_source.isin(SCALED).to_numpy()
+    scaled = float(dtype == "fp8") * libraries(table).isin(SCALED).to_numpy()
     moved = activation_bytes + narrowed * (2.0 + activation_bytes) + 2.0 * scaled
     cells = {
         "macs_causal": m * n * k, "m": m, "n": n, "k": k, "groups": 1.0, "ops": 3.0 * narrowed * m * k,

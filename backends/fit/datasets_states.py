@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .library import SCALE_LAUNCHES, made_rows
+from .library import SCALE_LAUNCHES, libraries, made_rows
 from .rows import Array, Rows, joined
 
 CHUNK = 64.0
@@ -42,7 +42,7 @@ def _chunk(length: Array) -> Array:
 
 
 def _convolution(table: Any) -> Array:
-    found: Array = table.kernel_source.astype(str).str.startswith("causal_conv1d").to_numpy()
+    found: Array = libraries(table).str.startswith("causal_conv1d").to_numpy()
     return found
 
 
@@ -54,7 +54,7 @@ def _layer(
     A block of a convolution walks over one channel of one sequence, each of its threads over `STEPS_OF_THREAD`.
     """
     tokens = t["batch_size"] * t["seq_len"]
-    conv, blocks = _convolution(table), table.kernel_source.eq("causal_conv1d_fn").to_numpy()
+    conv, blocks = _convolution(table), libraries(table).eq("causal_conv1d_fn").to_numpy()
     group = joined(table, "batch_size", "seq_len")
     macs = np.where(conv, 0.0, tokens * per_step)
     lanes = t["batch_size"] * heads

@@ -35,6 +35,11 @@ def by_library(table: Any, read: Callable[[Any], Rows], dtype: str) -> Rows:
     return together(parts)
 
 
+def libraries(table: Any) -> Any:
+    """The library of every row, of no name where the table does not say."""
+    return table.reindex(columns=["kernel_source"], fill_value="")["kernel_source"].astype(str)
+
+
 def _tags(table: Any, dtype: str) -> Any:
     """The library, and the server where it gives none a name; the collective or product; number types of its own."""
     if "kernel_source" not in table:

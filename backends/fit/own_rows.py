@@ -29,8 +29,6 @@ from .rows import Rows, network_rows, together
 
 def own_sources(path: str) -> tuple[tuple[Source, Rows], ...]:
     """What a file of rows holds, each with its rows; InputError where it holds none that can be predicted."""
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: no such file; expected a table of measured rows, as `wattir measure` writes")
     folder, file = os.path.split(os.path.abspath(path))
     found = []
     for what, rows, grouped_by in (

@@ -37,6 +37,8 @@ def read_file(path: str, system: str | None = None) -> Any:
     """A file's table; with `system`, its rows of that one. InputError where it cannot be read."""
     import pandas as pd
 
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: no such file; expected a table of measured rows, as `wattir measure` writes")
     try:
         if path.endswith(".parquet"):
             return pd.read_parquet(path, filters=None if system is None else [("system", "==", system)])
