@@ -55,11 +55,15 @@ def test_what_tells_nothing_of_other_groups_is_not_learned():
     assert not found.corrections and not taught(found, rows).any()
 
 
+def with_joules_of(rows, wanted):
+    return replace(rows, energy_j=np.where(wanted, rows.energy_j, np.nan))
+
+
 def rows_with_few_joules(count, missed):
     """Seconds with a habit, and joules of the first `count` alone, which the measured seconds miss by exp(missed)."""
     rows = rows_that_miss_by(lambda m, group: np.where(m > 300.0, 0.5, -0.2))
     energy_j = energy_given_time(device(), rows) * np.exp(missed(rows.group.astype(int)))
-    return replace(rows, energy_j=np.where(np.arange(SAMPLES) < count, energy_j, np.nan))
+    return with_joules_of(replace(rows, energy_j=energy_j), np.arange(SAMPLES) < count)
 
 
 def test_a_few_rows_with_joules_teach_one_offset_drawn_to_nothing():
@@ -73,6 +77,14 @@ def test_a_few_rows_with_joules_teach_one_offset_drawn_to_nothing():
 
 def test_a_few_rows_that_disagree_from_group_to_group_teach_no_power():
     rows = rows_with_few_joules(14, lambda group: np.where(group % 2 == 0, 0.4, -0.4))
+    found = learned(device(), rows).corrections["matmul.bf16"]
+    assert found.time and not found.power
+
+
+def test_joules_of_one_group_alone_teach_no_power():
+    rows = rows_that_miss_by(lambda m, group: np.where(m > 300.0, 0.5, -0.2))
+    first = np.arange(SAMPLES) < 60  # enough rows for trees, but none to judge them by
+    rows = with_joules_of(replace(rows, group=np.where(first, "first", rows.group)), first)
     found = learned(device(), rows).corrections["matmul.bf16"]
     assert found.time and not found.power
 

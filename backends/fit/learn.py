@@ -118,7 +118,9 @@ def _wins(table: Array, wrong: Array, group: Array) -> bool:
     tried = drawn(len(wrong), MOST_TRIED)
     table, wrong, group = table[tried], wrong[tried], group[tried]
     fold = fold_of(group, np.full(len(group), ""), INNER_FOLDS)
-    rest = [_rest(table, wrong, fold == number) for number in range(INNER_FOLDS)]
+    if not fold.any():
+        return False  # of one group nothing can be left out
+    rest = [_rest(table, wrong, fold == number) for number in np.unique(fold)]
     return bool(np.abs(np.concatenate(rest)).sum() < np.abs(wrong).sum())
 
 
