@@ -5,9 +5,30 @@ A name is a class; what stands behind a space tells two cases of it apart.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from wattir.costs import tabulate
 from wattir.frontends.configs.diffusion.blocks import Latent
+from wattir.frontends.configs.diffusion.canvas import Canvas
+from wattir.frontends.configs.keys import Keys
+from wattir.graph_check import check_graph
+from wattir.ir import Graph
+from wattir.kinds import CONTRACTIONS
+
+
+def written(write: Any, config: dict[str, Any], at: Latent) -> Graph:
+    """The graph of a denoiser or an autoencoder with this configuration."""
+    w = Canvas("model")
+    out = write(w, Keys(json.loads(json.dumps(config)), "config"), at)
+    inputs = tuple(name for name, tensor in w.builder.tensors.items() if tensor.role == "input")
+    return check_graph(w.builder.finish(inputs, (out,), params=w.params))
+
+
+def macs(graph: Graph) -> int:
+    """Multiply-adds of its contractions, as PyTorch counts them."""
+    return sum(int(work.macs) * int(work.times) for work in tabulate(graph) if work.kind in CONTRACTIONS)
+
 
 SMALL = {"num_attention_heads": 4, "attention_head_dim": 16}
 DENOISERS: dict[str, tuple[dict[str, Any], Latent, dict[str, Any]]] = {

@@ -9,26 +9,9 @@ from typing import Any
 import pytest
 
 import wattir
-from wattir.costs import tabulate
 from wattir.errors import ModelFileError, UnsupportedError
 from wattir.frontends.configs import diffusion
-from wattir.frontends.configs.diffusion.blocks import Latent
-from wattir.frontends.configs.diffusion.canvas import Canvas
-from wattir.frontends.configs.keys import Keys
 from wattir.graph_check import check_graph
-from wattir.ir import Graph
-from wattir.kinds import CONTRACTIONS
-
-
-def written(write: Any, config: dict[str, Any], at: Latent) -> Graph:
-    w = Canvas("model")
-    out = write(w, Keys(json.loads(json.dumps(config)), "config"), at)
-    inputs = tuple(name for name, tensor in w.builder.tensors.items() if tensor.role == "input")
-    return check_graph(w.builder.finish(inputs, (out,), params=w.params))
-
-
-def macs(graph: Graph) -> int:
-    return sum(int(work.macs) * int(work.times) for work in tabulate(graph) if work.kind in CONTRACTIONS)
 
 
 @pytest.fixture(scope="module")

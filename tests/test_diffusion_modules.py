@@ -6,24 +6,21 @@ frontend reads from it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from diffusion_cases import DECODERS, DENOISERS, ENCODERS
+from diffusion_cases import DECODERS, DENOISERS, ENCODERS, macs, written
 
 import wattir
 from wattir.costs import tabulate
-from wattir.frontends.configs.diffusion.blocks import Latent
 from wattir.frontends.configs.diffusion.canvas import Canvas
 from wattir.frontends.configs.diffusion.generator import AUTOENCODERS
 from wattir.frontends.configs.diffusion.generator import DENOISERS as WRITERS
 from wattir.frontends.configs.diffusion.generator import ENCODERS as READ
 from wattir.frontends.configs.keys import Keys
 from wattir.graph_check import check_graph
-from wattir.ir import Graph
 from wattir.kinds import CONTRACTIONS
 
 torch = pytest.importorskip("torch")
@@ -62,17 +59,6 @@ def diffusers() -> Any:
 
 def kind_of(name: str) -> str:
     return name.split(" ")[0]
-
-
-def written(write: Any, config: dict[str, Any], at: Latent) -> Graph:
-    w = Canvas("model")
-    out = write(w, Keys(json.loads(json.dumps(config)), "config"), at)
-    inputs = tuple(name for name, tensor in w.builder.tensors.items() if tensor.role == "input")
-    return check_graph(w.builder.finish(inputs, (out,), params=w.params))
-
-
-def macs(graph: Graph) -> int:
-    return sum(int(work.macs) * int(work.times) for work in tabulate(graph) if work.kind in CONTRACTIONS)
 
 
 @contextmanager

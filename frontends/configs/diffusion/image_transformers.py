@@ -5,6 +5,8 @@ Defaults are those of the class. Source: huggingface/diffusers 0.35, src/diffuse
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from wattir.frontends.configs.diffusion.blocks import (
     LOOSE,
     Feed,
@@ -246,16 +248,28 @@ def sana(w: Canvas, k: Keys, at: Latent) -> str:
     text = w.given("text", at.batch, at.text, k.whole("caption_channels", default=2304))
     text = w.norm("caption_norm", two_layers(w, "caption_projection", text, width, "gelu_tanh"), "rms_norm")
     grid = (at.height // patch, at.width // patch)
-    with w.at("transformer_blocks", k.whole("num_layers", default=20)):
-        w.parameter("scale_shift_table", 6, width)
-        normed = w.modulated("norm1.modulate", w.layer_norm("norm1", x), by)
-        x = w.gated_residual("attn1", _linear_attention(w, normed, a), x, by)
-        x = w.add("attn2.sum", attention(w, "attn2", x, cross, text, out=width), x)
-        normed = w.modulated("norm2.modulate", w.layer_norm("norm2", x), by)
-        x = w.gated_residual("ff", _glu_conv(w, normed, grid, int(k.number("mlp_ratio", 2.5) * width)), x, by)
+    hidden = int(k.number("mlp_ratio", 2.5) * width)
+    x = sana_blocks(
+        w, k, x, by, text, cross, lambda y: _linear_attention(w, y, a), lambda y: _glu_conv(w, y, grid, hidden)
+    )
     w.parameter("scale_shift_table", 2, width)
     x = w.modulated("norm_out.modulate", w.layer_norm("norm_out", x), emb)
     return w.linear("proj_out", x, patch * patch * k.whole("out_channels", default=32), bias=True)
+
+
+def sana_blocks(
+    w: Canvas, k: Keys, x: str, by: str, text: str, cross: Heads, attended: Callable[[str], str],
+    fed: Callable[[str], str],
+) -> str:  # fmt: skip
+    """The blocks of SANA and SANA-Video, which differ in how tokens are `attended` to and `fed` forward."""
+    width = int(str(w.width(x)))
+    with w.at("transformer_blocks", k.whole("num_layers", default=20)):
+        w.parameter("scale_shift_table", 6, width)
+        normed = w.modulated("norm1.modulate", w.layer_norm("norm1", x), by)
+        x = w.gated_residual("attn1", attended(normed), x, by)
+        x = w.add("attn2.sum", attention(w, "attn2", x, cross, text, out=width), x)
+        normed = w.modulated("norm2.modulate", w.layer_norm("norm2", x), by)
+        return w.gated_residual("ff", fed(normed), x, by)
 
 
 def _linear_attention(w: Canvas, x: str, a: Heads) -> str:

@@ -22,7 +22,7 @@ from wattir.frontends.configs.diffusion.blocks import (
     two_layers,
 )
 from wattir.frontends.configs.diffusion.canvas import Canvas
-from wattir.frontends.configs.diffusion.image_transformers import fed, heads_of
+from wattir.frontends.configs.diffusion.image_transformers import fed, heads_of, sana_blocks
 from wattir.frontends.configs.keys import Keys
 
 
@@ -144,13 +144,10 @@ def sana_video(w: Canvas, k: Keys, at: Latent) -> str:
     text = two_layers(w, "caption_projection", words, width, "gelu_tanh")
     text = w.loose_rms_norm("caption_norm", text, width)
     grid = (at.frames // patch[0], at.height // patch[1], at.width // patch[2])
-    with w.at("transformer_blocks", k.whole("num_layers", default=20)):
-        w.parameter("scale_shift_table", 6, width)
-        normed = w.modulated("norm1.modulate", w.layer_norm("norm1", x), by)
-        x = w.gated_residual("attn1", _linear_attention(w, normed, a), x, by)
-        x = w.add("attn2.sum", attention(w, "attn2", x, cross, text, out=width), x)
-        normed = w.modulated("norm2.modulate", w.layer_norm("norm2", x), by)
-        x = w.gated_residual("ff", _mixed(w, normed, grid, int(k.number("mlp_ratio", 2.5) * width)), x, by)
+    hidden = int(k.number("mlp_ratio", 2.5) * width)
+    x = sana_blocks(
+        w, k, x, by, text, cross, lambda y: _linear_attention(w, y, a), lambda y: _mixed(w, y, grid, hidden)
+    )
     return _closed(w, x, emb, patch[0] * patch[1] * patch[2] * k.whole("out_channels", default=16))
 
 
