@@ -26,6 +26,8 @@ from benchmarks.measured_sets import parsed, parser_of, printed, say
 from wattir.backends.fit.cross_validate import fold_of
 from wattir.backends.fit.evaluate import covered, errors_of, evaluate_rows, plain, usable, widths
 from wattir.backends.fit.plan import Fitted, Plan, Source, as_run, fit, interval_of, with_interval
+from wattir.backends.fit.plan_generation import GENERATION
+from wattir.backends.fit.plan_serving import SERVING
 from wattir.backends.fit.plans import PLANS
 from wattir.backends.fit.rows import JOULES_OF, Array, Rows, together
 from wattir.backends.fit.sets import Case, Judged, Left, cases, guarded
@@ -101,6 +103,18 @@ def cross_validate(data: str, say: Any) -> Iterator[Found]:
                 "what": source.data_set,
                 **plain(_left_out(i, fitted, width)),
             }
+    yield from _whole_runs(data, say)
+
+
+def _whole_runs(data: str, say: Any) -> Iterator[Found]:
+    """The same of served models, of their phases, and of images and video."""
+    for plans in (SERVING, GENERATION):
+        for device, fits in plans.items():
+            for one in fits:
+                folder = os.path.join(data, one.folder)
+                if one.crossed is not None and os.path.isdir(folder):
+                    for what, report in one.crossed(folder, say):
+                        yield {"folder": one.folder, "device": device, "what": what, **report}
 
 
 def _left_out(index: int, fitted: Fitted, width: Array) -> Found:

@@ -93,6 +93,49 @@ def test_texts_of_one_kind_reach_fewer_experts():
     assert routing.alike(10_000) == pytest.approx(1.0, abs=1e-6)  # all are reached anyway
 
 
+def test_rows_that_pad_experts_in_blocks_of_8_bits():
+    """vLLM's compute_aligned_M: chosen * tokens, 1 / spread of them its own, and 127 for each expert of the device."""
+    alone, spread = (Routing(128, 8, 1, "fp8", ep) for ep in (1, 4))
+    assert alone.padding(8) == alone.padding(512) == 127 * 128
+    assert spread.padding(8) == 127 * 32 + 8 * 8 * 3 / 4
+    assert Routing(128, 8, 4, "fp8", 4).padding(8) == 127 * 32 + 4 * 8 * 8 * 3 / 4  # tokens of all four groups
+    assert Routing(128, 8, 1, "fp8_channel", 4).padding(8) == Routing(128, 8, 1, "bf16", 4).padding(8) == 0.0
+
+
+@pytest.mark.parametrize(("device", "weights", "pads"), [
+    ("h100_sxm", "fp8", True), ("b200_sxm", "fp8", True), ("l40s", "fp8", False), ("h100_sxm", "bf16", False),
+])  # fmt: skip
+def test_padding_is_arithmetic_alone(device, weights, pads):
+    """127 rows for each of 128 experts of 48 layers, of products [2 * 768, 2048] and [2048, 768]."""
+    how = Deployment(weights=weights)
+    served = Served("Qwen/Qwen3-30B-A3B-Instruct-2507", load_device(device), how)
+    bare = Served("Qwen/Qwen3-30B-A3B-Instruct-2507", load_device(device), how)
+    bare.products.padded = False
+    with_rows, without = (one.products.demand("tokens", 8, batch=8, past=0) for one in (served, bare))
+    flop = 2 * 127 * 128 * 3 * 768 * 2048 * 48 * pads
+    found_s = with_rows.time_s["dense"] - without.time_s["dense"]
+    assert found_s == pytest.approx(flop * served.products.dense["s_per_flop"], abs=1e-12)
+    assert with_rows.volume == without.volume and with_rows.weights_j == without.weights_j
+
+
+def test_lanes_that_share_experts_wait_for_the_prompts_of_each_other():
+    shares = [
+        Served("Qwen/Qwen3-30B-A3B-Instruct-2507", H100, Deployment(ep_size=ep)).steps(4, Request(500, 400)).share
+        for ep in (1, 4)
+    ]
+    assert shares[1] == pytest.approx(1 - (1 - shares[0]) ** 4)
+
+
+def test_8_bits_cost_more_joules_in_small_batches_alone():
+    """ML.ENERGY v3: Qwen3-235B on 8 H100 takes 1.56 times the joules at 8 texts, and 0.88 times at 64."""
+    request, both = Request(600, 870), ("Qwen/Qwen3-235B-A22B-Instruct-2507", "Qwen/Qwen3-235B-A22B-Instruct-2507-FP8")
+    ratio = []
+    for batch in (8, 64):
+        wide, narrow = (serve(name, H100, request, Load(batch), Deployment(8, 8)).token_j for name in both)
+        ratio.append(narrow / wide)
+    assert ratio[0] == pytest.approx(1.56, rel=0.15) and ratio[1] == pytest.approx(0.88, rel=0.3)
+
+
 def test_tokens_of_a_step_with_guesses():
     assert Request(100, 100, draft=2, acceptance=0.5).gain == pytest.approx(1 + 0.5 + 0.25)
     assert Request(100, 100).gain == 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ pytest.importorskip("scipy")
 from benchmarks import accuracy  # noqa: E402
 from wattir.backends.fit.datasets_serving import PROMPTS, architecture, demand_of, mlenergy_v2, mlenergy_v3, window  # noqa: E402
 from wattir.backends.fit.fit_serving import Conditions, law, predict, solution  # noqa: E402
+from wattir.backends.fit.whole_runs import crossed_reports, nested_widths  # noqa: E402
 from wattir.backends.fit.write import with_engine, with_fit  # noqa: E402
 from wattir.device import device_folder, load_device  # noqa: E402
 from wattir.serving import engine_on  # noqa: E402
@@ -34,6 +36,14 @@ def table(models: list[str], batches: list[int], task: str = "lm-arena-chat"):
         for model in models for batch in batches
     ]  # fmt: skip
     return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What `crossed_reports` asks of rows."""
+
+    group: object
+    measured: object
 
 
 def put(folder: Path, frame) -> Path:
@@ -110,11 +120,23 @@ def test_every_row_is_judged_or_named(tmp_path, capsys):
     assert accuracy.main(["--data", str(tmp_path), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     rows = {each["what"]: each["rows"] for each in said["sets"]}
-    assert rows == {"vllm lm-arena-chat": 3, "vllm all": 3}
+    assert rows == {"vllm lm-arena-chat": 3, "vllm text": 3, "vllm all": 3}
     assert {"coverage", "median_ape", "tau"} <= set(said["sets"][0]["energy"])
     left = " ".join(each["why"] for each in said["not_predicted"])
     assert sum(each["rows"] for each in said["not_predicted"]) == 4
     assert "unheard-of-7B" in left and "no device file for X900" in left and "prompt length" in left
+
+
+def test_rows_are_judged_by_fits_and_intervals_without_their_group():
+    """Two of three groups are off by 10 %, one by 50 %: the interval of the others is too narrow for it."""
+    groups = np.repeat(["a", "b", "c"], 4)
+    errors = np.tile(np.where(groups == "c", np.log(1.5), np.log(1.1)), (2, 1))
+    assert nested_widths(errors[1], groups, groups != "d").round(3).tolist() == [0.405] * 8 + [0.095] * 4
+
+    rows = Measured(groups, np.full((2, 12), 3.0))
+    found = dict(crossed_reports(rows, errors, {"all": groups != "d", "c": groups == "c"}, groups != "d"))
+    assert found["all"]["energy"]["coverage"] == pytest.approx(8 / 12, abs=1e-3)
+    assert found["all"]["energy"]["median_ape"] == pytest.approx(0.1) and found["c"]["time"]["bias"] == 0.5
 
 
 def test_files_keep_all_else():

@@ -210,7 +210,8 @@ class Served:
         if request.images:
             mixed.add(self._images(request), tokens / request.new)
         pure.eager, mixed.eager = (float(count > GRAPH_TOKENS) for count in (rows, rows + tokens))
-        return Steps(pure, mixed, arriving * request.new / tokens, math.ceil(request.new / held))
+        share = _shared(arriving * request.new / tokens, self.deployment.copies)
+        return Steps(pure, mixed, share, math.ceil(request.new / held))
 
     def seen(self, request: Request) -> Request:
         """The request with the tokens that its images become; SizeError where the model sees none."""
@@ -288,9 +289,15 @@ def _shape(config: Any, deployment: Deployment) -> tuple[Routing, Shape]:
         scans += times if type(layer.mixer).__name__ in ("Mamba", "DeltaNet") else 0
         if type(layer.feed).__name__ == "Experts":
             held = deployment.weights or config.expert_weights or config.weights
-            routing = Routing(layer.feed.count, layer.feed.chosen, deployment.copies, held)
+            routing = Routing(layer.feed.count, layer.feed.chosen, deployment.copies, held, deployment.ep_size)
     narrow, packed = float(held == "fp8"), float(held in ("mxfp4", "int4"))
     return routing, Shape(layers, scans, narrow, packed, busiest(deployment.ep_size), deployment.tp_size)
+
+
+def _shared(share: float, copies: int) -> float:
+    """The share of steps with prompts in any of `copies` lanes whose tokens go to the same experts: as long as one
+    computes a prompt, the others wait for it, their own tokens padded to as many."""
+    return max(share, 1.0 - (1.0 - min(share, 1.0)) ** copies)
 
 
 def whole(name: str, value: Any, low: int, high: int) -> None:

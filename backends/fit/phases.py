@@ -24,7 +24,7 @@ from .datasets_serving import cells_of, demand_of
 from .intervals import BORROWED_ENERGY, half_width
 from .rows import Array
 from .tables import read_table
-from .whole_runs import FromSet, Law, Priors, Say, named, record, report_of, unknowns
+from .whole_runs import FromSet, Law, Priors, Report, Say, named, nested_widths, record, report_of, unknowns
 from .write import rounded, with_engine
 
 FOLDER, ENGINE = "splitwise_phase_times", "vllm_2023"
@@ -138,14 +138,28 @@ def law(device: Device) -> Law[PhaseRows]:
     return Law(space, lambda logs, rows: predict(device, engine_from(device, space.values(logs)), rows))
 
 
+def _solved(hardware: str, device: Device, folder: str, say: Say) -> tuple[PhaseRows, Array, Array]:
+    """The rows, the logarithms of what is fitted, and the errors of every row by a fit without its model."""
+    table = read_table(folder, "data")
+    rows = phase_rows(table[table.hardware.eq(hardware)], device)
+    used = np.ones(len(rows.model), bool)
+    return rows, *law(device).crossed(rows, used, say, [f"{phase} seconds" for phase in PHASES])
+
+
+def _crossed(hardware: str, folder: str, say: Say) -> Iterator[Report]:
+    rows, _, errors = _solved(hardware, load_device(HARDWARE[hardware]), folder, say)
+    for phase, each, time_s in zip(PHASES, errors, rows.time_s, strict=True):
+        width, seen = nested_widths(each, rows.model, np.isfinite(each)), np.isfinite(each)
+        pair = np.exp(each[seen]) * time_s[seen], time_s[seen]
+        yield f"{ENGINE} {phase}", report_of(rows.model[seen], width[seen], time=pair)
+
+
 def _fitted(hardware: str, text: str, path: str, folder: str, say: Say) -> str:
     device = device_from_text(text, path)
-    table = read_table(folder, "data")
-    rows, own = phase_rows(table[table.hardware.eq(hardware)], device), law(device)
-    logs, errors = own.crossed(rows, np.ones(len(rows.model), bool), say, [f"{phase} seconds" for phase in PHASES])
+    rows, logs, errors = _solved(hardware, device, folder, say)
     width = rounded((half_width(errors.ravel(), np.tile(rows.model, 2)) or 0.0) + BORROWED_ENERGY)
     fits = (_record(hardware, rows, errors),)
-    return with_engine(text, replace(engine_from(device, own.space.values(logs)), interval=width, fits=fits))
+    return with_engine(text, replace(engine_from(device, unknowns(PRIORS).values(logs)), interval=width, fits=fits))
 
 
 def _record(hardware: str, rows: PhaseRows, errors: Array) -> Mapping[str, Any]:
@@ -157,7 +171,10 @@ def _record(hardware: str, rows: PhaseRows, errors: Array) -> Mapping[str, Any]:
     )  # fmt: skip
 
 
-FITS = {device: FromSet(FOLDER, partial(_fitted, hardware)) for hardware, device in HARDWARE.items()}
+FITS = {
+    device: FromSet(FOLDER, partial(_fitted, hardware), partial(_crossed, hardware))
+    for hardware, device in HARDWARE.items()
+}
 """By device: the fit of its engine."""
 
 

@@ -7,14 +7,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from wattir.device import Device, device_from_text
+import numpy as np
+
+from wattir.device import Device, device_from_text, load_device
 from wattir.generation import stack_on
 
 from .datasets_generation import GenerationRows, mlenergy
 from .evaluate import median_ape
 from .fit_generation import Fitted, fit, predict
 from .intervals import half_width
-from .whole_runs import FromSet, Say, named, record, report_of
+from .rows import Array
+from .whole_runs import FromSet, Report, Say, crossed_reports, named, record, report_of
 from .write import rounded, with_stack
 
 
@@ -53,8 +56,24 @@ def _record(plan: GenerationPlan, rows: GenerationRows, found: Fitted) -> Mappin
     )  # fmt: skip
 
 
+def _crossed(plan: GenerationPlan, folder: str, say: Say) -> Iterator[Report]:
+    device = load_device(plan.device)
+    rows = mlenergy(folder, plan.hardware, device)
+    found = fit(device, plan.stack, rows, say)
+    errors = np.stack([found.time, found.energy])
+    for what, report in crossed_reports(rows, errors, picks(rows), np.ones(len(rows), bool)):
+        yield f"{plan.stack} {what}", report
+
+
+def picks(rows: GenerationRows) -> dict[str, Array]:
+    """The rows of each model, and all."""
+    found = {model: rows.model == model for model in sorted(set(rows.model.tolist()))}
+    return {**found, "all": np.ones(len(rows), bool)}
+
+
 def _in(folder: str, device: str, stack: str, hardware: str) -> FromSet:
-    return FromSet(folder, partial(_fitted, GenerationPlan(device, stack, folder, hardware)))
+    plan = GenerationPlan(device, stack, folder, hardware)
+    return FromSet(folder, partial(_fitted, plan), partial(_crossed, plan))
 
 
 GENERATION: dict[str, tuple[FromSet, ...]] = {
@@ -65,12 +84,11 @@ GENERATION: dict[str, tuple[FromSet, ...]] = {
 """By device: each fits one stack."""
 
 
-def judge(device: Device, name: str, rows: GenerationRows) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(what, report) of the rows of each model and of all: errors of a call's seconds and of an output's joules, and
-    the share inside the interval."""
+def judge(device: Device, name: str, rows: GenerationRows) -> Iterator[Report]:
+    """The reports of `picks`: errors of a call's seconds and of an output's joules, and the share inside the
+    interval."""
     stack = stack_on(device, name)
     time_s, energy_j = predict(device, stack, rows)
-    for what in (*sorted(set(rows.model.tolist())), "all"):
-        pick = (rows.model == what) | (what == "all")
+    for what, pick in picks(rows).items():
         joules, seconds = (energy_j[pick], rows.energy_j[pick]), (time_s[pick], rows.time_s[pick])
         yield what, report_of(rows.group[pick], stack.interval, time=seconds, energy=joules)

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from wattir.device import Device, device_from_text
+import numpy as np
+
+from wattir.device import Device, device_from_text, load_device
 from wattir.serving import engine_on
 from wattir.serving_engine import Engine
 
@@ -16,7 +18,8 @@ from . import phases
 from .datasets_serving import ServingRows
 from .fit_serving import Conditions, Fitted, fit, predict
 from .intervals import half_width
-from .whole_runs import FromSet, Say, named, record, report_of
+from .rows import Array
+from .whole_runs import FromSet, Report, Say, crossed_reports, named, record, report_of
 from .write import rounded, with_engine
 
 Load = Callable[[str, str, Device], ServingRows]
@@ -43,8 +46,31 @@ def _fitted(plan: ServingPlan, text: str, path: str, folder: str, say: Say) -> s
     return with_engine(text, replace(found.solution.engine, interval=width, fits=(_record(plan, rows, found),)))
 
 
+def _crossed(plan: ServingPlan, folder: str, say: Say) -> Iterator[Report]:
+    device = load_device(plan.device)
+    rows = plan.load(folder, plan.hardware, device)
+    found = fit(device, plan.engine, rows, say)
+    for what, report in crossed_reports(rows, np.stack([found.time, found.energy]), picks(rows), ~rows.stalled):
+        yield f"{plan.engine} {what}", report
+
+
+TEXT = ("gpqa", "lm-arena-chat", "llm-chat", "llm-code")
+"""Tasks of text alone whose prompts are no files of code."""
+
+
+def picks(rows: ServingRows) -> dict[str, Array]:
+    """The rows of each task, of those of text and of all, and apart those that the set marks as stalled."""
+    found = {task: (rows.task == task) & ~rows.stalled for task in sorted(set(rows.task.tolist()))}
+    return found | {"text": text(rows), "all": ~rows.stalled, "stalled": rows.stalled}
+
+
+def text(rows: ServingRows) -> Array:
+    """The rows of text alone that are not stalled."""
+    return np.isin(rows.task, TEXT) & ~rows.stalled
+
+
 def _in(plan: ServingPlan) -> FromSet:
-    return FromSet(plan.folder, partial(_fitted, plan))
+    return FromSet(plan.folder, partial(_fitted, plan), partial(_crossed, plan))
 
 
 V3 = {
@@ -67,8 +93,9 @@ def _record(plan: ServingPlan, rows: ServingRows, found: Fitted) -> Mapping[str,
     tasks = sorted(conditions.prompts)
     return record(
         f"{plan.folder} ({plan.hardware})", rows.group, "architecture, with all its siblings",
-        {"time": found.time[good], "energy": found.energy[good]}, f"--serving --device {plan.device}",
-        rows_used=int(good.sum()), tasks=tasks, prompt_tokens=[conditions.prompts[task] for task in tasks],
+        {"time": found.time[good], "energy": found.energy[good], "text_energy": found.energy[text(rows)]},
+        f"--serving --device {plan.device}", rows_used=int(good.sum()), tasks=tasks,
+        prompt_tokens=[conditions.prompts[task] for task in tasks],
         stall_s=[conditions.stalls.get(task, 0.0) for task in tasks],
         dropped=named({"stalled": int((~good).sum()), **rows.dropped}), note=NOTE,
     )  # fmt: skip
@@ -86,14 +113,12 @@ def conditions_of(engine: Engine) -> Conditions:
     return Conditions(*(dict(zip(tasks, values, strict=True)) for values in lists))
 
 
-def judge(device: Device, name: str, rows: ServingRows) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(what, report) of the rows of each task and of all: errors of a step's seconds and of a token's joules, and the
-    share inside the interval; stalled rows apart. The rows' tasks must be among those of `conditions_of`."""
+def judge(device: Device, name: str, rows: ServingRows) -> Iterator[Report]:
+    """The reports of `picks`: errors of a step's seconds and of a token's joules, and the share inside the interval.
+    The rows' tasks must be among those of `conditions_of`."""
     engine = engine_on(device, name)
     time_s, energy_j = predict(device, engine, rows, conditions_of(engine))
-    picks = {task: (rows.task == task) & ~rows.stalled for task in sorted(set(rows.task.tolist()))}
-    picks |= {"all": ~rows.stalled, "stalled": rows.stalled}
-    for what, pick in picks.items():
+    for what, pick in picks(rows).items():
         if pick.any():
             joules, seconds = (energy_j[pick], rows.energy_j[pick]), (time_s[pick], rows.time_s[pick])
             yield what, report_of(rows.group[pick], engine.interval, time=seconds, energy=joules)

@@ -7,7 +7,7 @@ the error that a file records and its interval.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Generic, Protocol, TypeVar
@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from .evaluate import covered, errors_of, median_ape, plain
+from .intervals import half_width
 from .rows import Array
 
 Say = Callable[[str], None]
@@ -31,12 +32,18 @@ PARTS = ("seconds", "joules")
 SomeRuns = TypeVar("SomeRuns", bound="Runs")
 
 
+Report = tuple[str, dict[str, Any]]
+"""What rows, and the `report_of` them."""
+
+
 @dataclass(frozen=True)
 class FromSet:
-    """A `Fit` to the measured set of one folder: `fit` is asked with that folder."""
+    """A `Fit` to the measured set of one folder: `fit` is asked with that folder, and so is `crossed` for the reports
+    of its rows by fits without their groups."""
 
     folder: str
     fit: Fit
+    crossed: Callable[[str, Say], Iterator[Report]] | None = None
 
     def __call__(self, text: str, path: str, data: str, say: Say) -> str | None:
         folder = os.path.join(data, self.folder)
@@ -146,6 +153,28 @@ def left_out(
         )
         say(f"  without {group}: {', '.join(said)}")
     return errors
+
+
+def nested_widths(errors: Array, groups: Array, used: Array) -> Array:
+    """Half of the interval of every row, by the errors that others than its group were left out with; `used` rows."""
+    found = np.full(len(groups), np.nan)
+    for group in set(groups.tolist()):
+        others = used & (groups != group)
+        found[groups == group] = half_width(errors[others], groups[others]) or np.nan
+    return found
+
+
+def crossed_reports(
+    rows: Runs, errors: Array, picks: Mapping[str, Array], used: Array
+) -> Iterator[Report]:  # fmt: skip
+    """The seconds and joules of the rows of each pick by fits without their groups [2, rows], and how many are inside
+    an interval that knows nothing of their group."""
+    measured, width = rows.measured, nested_widths(errors[1], rows.group, used)
+    predicted = np.exp(errors) * measured
+    for what, pick in picks.items():
+        if pick.any():
+            time, energy = ((predicted[i, pick], measured[i, pick]) for i in (0, 1))
+            yield what, report_of(rows.group[pick], width[pick], time=time, energy=energy)
 
 
 def record(
