@@ -65,6 +65,37 @@ def test_transposed_convolution_spreads_every_input_point():
     assert found.out_bytes == 5 * 8 * 8 * 2  # (4 - 1) * 2 + 2 = 8 wide, fp16
 
 
+@pytest.mark.parametrize(
+    ("graph", "m", "n", "channels", "groups", "window", "in_points"),
+    [
+        (layers.conv(2, 6, 8, (10, 10), (3, 3)), 2 * 10 * 10, 8, 6, 1, 9, 2 * 10 * 10),
+        (layers.conv(2, 6, 8, (10, 10), (1, 1)), 2 * 10 * 10, 8, 6, 1, 1, 2 * 10 * 10),
+        (layers.conv(2, 6, 8, (10, 10), (3, 3), groups=2), 2 * 10 * 10, 4, 3, 2, 9, 2 * 10 * 10),
+        (layers.conv(2, 6, 6, (10, 10), (5, 5), groups=6), 2 * 10 * 10, 1, 1, 6, 25, 2 * 10 * 10),
+        (layers.conv(2, 6, 8, (10, 10), (3, 3), stride=2), 2 * 5 * 5, 8, 6, 1, 9, 2 * 10 * 10),
+        # dilated by 3 it reaches over 7 points and still reads 9 of them: 10 - 7 + 1 = 4 outputs a side
+        (layers.conv(2, 6, 8, (10, 10), (3, 3), dilation=3, padding=0), 2 * 4 * 4, 8, 6, 1, 9, 2 * 10 * 10),
+        # transposed: each of the 100 points of an image is spread by itself over 4 outputs of 8 channels
+        (layers.conv(2, 6, 8, (10, 10), (2, 2), stride=2, transposed=True), 2 * 10 * 10, 8 * 4, 6, 1, 1, 2 * 10 * 10),
+        (layers.conv(2, 6, 8, (10,), (3,)), 2 * 10, 8, 6, 1, 3, 2 * 10),
+        (layers.conv(2, 6, 8, (4, 10, 10), (3, 1, 3)), 2 * 4 * 10 * 10, 8, 6, 1, 9, 2 * 4 * 10 * 10),
+    ],
+    ids=["plain", "1x1", "grouped", "depthwise", "strided", "dilated", "transposed", "1d", "3d"],
+)
+def test_cells_of_a_convolution(graph, m, n, channels, groups, window, in_points):
+    found = work(graph)
+
+    assert (found.m, found.n, found.groups, found.window, found.in_points) == (m, n, groups, window, in_points)
+    assert found.k == channels * window
+
+
+def test_a_pooling_says_what_its_outputs_are_made_of_and_a_product_reads_no_image():
+    pooling, product = work(layers.pooling((1, 8, 8, 8), (1, 8, 4, 4), 9)), work(layers.matmul(4, 4, 4))
+
+    assert (pooling.window, pooling.ops) == (9, 8 * 4 * 4 * 9)
+    assert (product.window, product.in_points) == (0, 0)
+
+
 @given(st.integers(1, 12), st.integers(0, 12), st.integers(0, 6))
 def test_attention_pairs_are_the_ones_of_the_mask(q, past, window):
     kv = q + past

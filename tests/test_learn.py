@@ -13,6 +13,7 @@ pytest.importorskip("lightgbm")
 import wattir  # noqa: E402
 from wattir import layers  # noqa: E402
 from wattir.backends.fit.datasets_torch import additions  # noqa: E402
+from wattir.backends.fit.functions import FUNCTIONS  # noqa: E402
 from wattir.backends.fit.learn import learned, taught  # noqa: E402
 from wattir.backends.fit.model import predict  # noqa: E402
 from wattir.backends.fit.rows import layer_rows  # noqa: E402
@@ -94,6 +95,11 @@ def test_power_is_left_as_it_is_where_seconds_are():
     rows = rows_that_miss_by(lambda m, group: luck[group])
     rows = replace(rows, energy_j=energy_given_time(device(), rows) * np.exp(-0.4))
     assert not learned(device(), rows).corrections
+
+
+def test_the_fits_count_functions_as_models_are_read():
+    frontend = pytest.importorskip("wattir.frontends.torch.rules_math").POINTWISE
+    assert {name: frontend[name] for name in FUNCTIONS} == FUNCTIONS
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet152"])

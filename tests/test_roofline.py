@@ -29,7 +29,7 @@ RATES = {
 
 def cost(m=512.0, n=512.0, k=512.0, groups=1.0, bytes_=1e6, **rates):
     weights, activations = bytes_ / 2, bytes_ / 2
-    cells = (m * n * k * groups, m, n, k, groups, 0.0, 0.0, weights, activations, 0.0, 1.0, 0.0)
+    cells = (m * n * k * groups, m, n, k, groups, 0.0, 0.0, weights, activations, 0.0, 1.0, 0.0, 0.0, 0.0)
     return kernel_cost(*cells, *{**RATES, **rates}.values())[:2]
 
 
@@ -106,10 +106,10 @@ def test_seconds_scale_with_seconds_and_joules_with_joules():
 
 
 def test_a_kernel_without_work_costs_its_launch():
-    seconds, joules = kernel_cost(*([0.0] * 10), 1.0, 0.0, *RATES.values())[:2]
+    seconds, joules = kernel_cost(*([0.0] * 10), 1.0, 0.0, 0.0, 0.0, *RATES.values())[:2]
 
     assert seconds == RATES["fixed_s"]
-    assert kernel_cost(*([0.0] * 12), *RATES.values())[:2] == (0.0, 0.0)  # not even a launch
+    assert kernel_cost(*([0.0] * 14), *RATES.values())[:2] == (0.0, 0.0)  # not even a launch
     assert math.isclose(joules, RATES["fixed_s"] * RATES["static_w"])
 
 

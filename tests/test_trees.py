@@ -4,6 +4,7 @@ import math
 import os
 import tomllib
 import zipfile
+from base64 import b64decode, b64encode
 from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
@@ -19,7 +20,7 @@ from wattir.device import Correction, device_folder, device_from_text, device_id
 from wattir.device_text import device_text
 from wattir.dims import symbol
 from wattir.errors import DeviceError
-from wattir.layers import matmul
+from wattir.layers import conv, matmul, pooling
 from wattir.roofline import FEATURES, MOST_CORRECTED, correction, features
 from wattir.trees import LEAF, pack, text_of, unpack
 from wattir.trees_file import MOST_BYTES, Stored, write_trees
@@ -51,7 +52,7 @@ def test_a_packed_ensemble_answers_like_its_trees(ensemble, found):
 
 
 def test_features_have_a_name_each_and_are_finite_for_nothing():
-    found = features(*[0.0] * 8, 132.0)
+    found = features(*[0.0] * 10, 132.0)
 
     assert len(found) == len(FEATURES) and all(map(math.isfinite, found))
 
@@ -84,6 +85,52 @@ def test_batches_files_and_texts_keep_corrections(tmp_path):
     assert device_from_text(device_text(device), "text").corrections == device.corrections
     assert wattir.load(str(tmp_path / "m.wattir"))(m=512) == model(m=512)
     assert model(m=np.array([512, 7])).energy_j[0] == pytest.approx(model(m=512).energy_j, rel=1e-12)
+
+
+SPLITS = {"window": 1.0, "channels": 5.5, "stride": 1.0, "columns_over": 7.0, "channels_over": 7.0, "intensity": 0.0}
+"""Where a tree may split what convolutions with a batch and some channels differ by."""
+
+
+@pytest.mark.parametrize("feature", SPLITS)
+def test_trees_over_what_a_convolution_is_answer_alike_one_by_one_and_in_batches(feature):
+    tree = (FEATURES.index(feature), SPLITS[feature], (LEAF, 0.25), (LEAF, -0.5))
+    text = pack([tree])
+    families = ("conv", "conv3x3", "pooling")
+    device, found = physics_only(load_device("a30")), set()
+    keys = (f"{family}.{dtype}" for family in families for dtype in device.flop_per_s)
+    device = replace(device, corrections=dict.fromkeys(keys, Correction(text, text)))
+    c = symbol("c")
+    for graph in (
+        conv(symbol("b"), c, c, (14, 14), (3, 3)),
+        conv(symbol("b"), c, 64, (14, 14), (1, 1), stride=2),
+        pooling((symbol("b"), c, 14, 14), (symbol("b"), c, 13, 13), 4),
+        pooling((symbol("b"), c, 14, 14), (symbol("b"), c, 14, 14), 25),
+    ):
+        model, plain = (compile_graph(graph, each) for each in (device, physics_only(device)))
+        sizes = [(1, 32), (3, 40), (8, 64), (64, 127)]
+        batch = model(b=np.array([b for b, _ in sizes]), c=np.array([channels for _, channels in sizes]))
+        singles = [model(b=b, c=channels) for b, channels in sizes]
+        assert batch.time_s == pytest.approx([one.time_s for one in singles], rel=1e-12)
+        assert batch.energy_j == pytest.approx([one.energy_j for one in singles], rel=1e-12)
+        found |= {
+            round(math.log(one.time_s / plain(b=b, c=channels).time_s), 6)
+            for one, (b, channels) in zip(singles, sizes, strict=True)
+        }
+    assert found == {0.25, -0.5}  # both sides of the split are met
+
+
+def test_a_text_of_an_earlier_wattir_answers_as_it_did():
+    # 0.5 up to n = 2^5 and -0.25 beyond; 1 for more than 2^20 weights: packed when there were 14 features
+    text = "eNpjYGRgWODAgAAgviMTkPrPYPGfYQsvkAYiGwBcowb4"
+    trees = [(1, 5.0, (LEAF, 0.5), (LEAF, -0.25)), (13, 20.0, (LEAF, 0.0), (LEAF, 1.0))]
+
+    assert unpack(text) == unpack(pack(trees))
+
+
+def test_a_text_of_a_later_wattir_is_refused_in_one_line():
+    later = b64encode(bytes([len(FEATURES) + 1]) + b64decode(TEXT)[1:]).decode()
+    with pytest.raises(DeviceError, match=f"of {len(FEATURES) + 1} features, this wattir has {len(FEATURES)}"):
+        unpack(later)
 
 
 @pytest.mark.parametrize("text", ["", "?", "é", "AAAA", pack([(LEAF, 0.5)])[:-6], pack([(LEAF, math.nan)])])

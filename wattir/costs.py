@@ -84,13 +84,14 @@ def _conv(op: Op, graph: Graph) -> Columns:
     """MACs = batch * output points * c_out * c_in / groups * kernel; a transposed one walks over its input points."""
     a = op.attrs
     taps, c_in, c_out = product(a["kernel"]), a["c_in"] // a["groups"], a["c_out"] // a["groups"]
+    in_points: Size = a["batch"] * product(a["in_spatial"])
+    points, n, window = a["batch"] * product(a["out_spatial"]), c_out, taps
     if a.get("transposed", False):
-        points, n, k = a["batch"] * product(a["in_spatial"]), c_out * taps, c_in
-    else:
-        points, n, k = a["batch"] * product(a["out_spatial"]), c_out, c_in * taps
+        points, n, window = in_points, c_out * taps, 1  # every point of the input is spread by itself
+    k = c_in * window
     return {
         "family": _conv_family(a, c_in), "macs": a["groups"] * points * n * k, "m": points, "n": n, "k": k,
-        "groups": a["groups"],
+        "groups": a["groups"], "window": window, "in_points": in_points,
     }  # fmt: skip
 
 
@@ -194,6 +195,11 @@ def _reduction(op: Op, graph: Graph) -> Columns:
     return {"ops": _out(op, graph).elements * op.attrs["length"]}
 
 
+def _pooling(op: Op, graph: Graph) -> Columns:
+    window = op.attrs["window"]
+    return {"ops": _out(op, graph).elements * window, "window": window}
+
+
 def _per_output(attribute: str) -> Rule:
     def cost(op: Op, graph: Graph) -> Columns:
         return {"ops": _out(op, graph).elements * op.attrs[attribute]}
@@ -277,7 +283,7 @@ RULES: dict[str, Rule] = {
     "norm": _norm,
     "softmax": _softmax,
     "reduction": _reduction,
-    "pooling": _per_output("window"),
+    "pooling": _pooling,
     "resize": _per_output("taps"),
     "pointwise": _pointwise,
     "gather": _gather,

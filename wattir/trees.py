@@ -2,10 +2,10 @@
 
 Those of a machine's own layers stand in its device file, those of libraries beside it (`wattir.trees_file`).
 
-A text is base64 of zlib of: for each of `roofline.FEATURES` one byte, how many thresholds it has, and those as 32 bit
-floats, ascending; then two bytes, how many trees; then the nodes of each in the order they are walked, a node before
-its smaller half before its larger half: one byte, the feature, and one, which of its thresholds, or for a leaf one byte
-`LEAF` and its value as a 16 bit float.
+A text is base64 of one byte, how many of `roofline.FEATURES` there were when it was made, and of zlib of: for each of
+these one byte, how many thresholds it has, and those as 32 bit floats, ascending; then two bytes, how many trees; then
+the nodes of each in the order they are walked, a node before its smaller half before its larger half: one byte, the
+feature, and one, which of its thresholds, or for a leaf one byte `LEAF` and its value as a 16 bit float.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from wattir.roofline import FEATURES
 from wattir.trees_file import Stored, read_trees
 
 LEAF = 255
+FIRST, ZLIB = 14, 0x78
+"""The first texts did not say how many features they know, which was so many: they begin with zlib's own first byte."""
 MOST_BYTES = 4 * 2**20
 """Of an ensemble unpacked: one that is larger is no correction but a mistake or an attack."""
 
@@ -45,7 +47,7 @@ def pack(trees: Sequence[Node]) -> str:
     for node in (node for tree in trees for node in _walk(tree)):
         leaf = node[0] == LEAF
         packed += struct.pack("<Be", LEAF, node[1]) if leaf else struct.pack("<BB", node[0], places[node[0]][node[1]])
-    return b64encode(zlib.compress(packed, 9)).decode()
+    return b64encode(bytes([len(FEATURES)]) + zlib.compress(packed, 9)).decode()
 
 
 def _walk(node: Any) -> list[Any]:
@@ -62,8 +64,8 @@ def unpack(ensemble: Ensemble) -> tuple[float, ...]:
     """The flat table of an ensemble, as `wattir.roofline.correction` takes it; DeviceError if it is damaged."""
     text = text_of(ensemble)
     try:
-        unpacker = zlib.decompressobj()
-        table = _table(unpacker.decompress(b64decode(text, validate=True), MOST_BYTES))
+        features, compressed = _opened(b64decode(text, validate=True))
+        table = _table(zlib.decompressobj().decompress(compressed, MOST_BYTES), features)
     except (ValueError, zlib.error, struct.error, IndexError) as error:  # binascii's error is a ValueError
         raise DeviceError(f"correction {text[:20]!r}...: damaged ({error}); expected what `wattir fit` wrote") from None
     if not all(map(math.isfinite, table)):
@@ -71,9 +73,17 @@ def unpack(ensemble: Ensemble) -> tuple[float, ...]:
     return table
 
 
-def _table(packed: bytes) -> tuple[float, ...]:
+def _opened(stored: bytes) -> tuple[int, bytes]:
+    """How many features a text knows, and its compressed part."""
+    features, compressed = (FIRST, stored) if stored[0] == ZLIB else (stored[0], stored[1:])
+    if features > len(FEATURES):
+        raise ValueError(f"of {features} features, this wattir has {len(FEATURES)}")
+    return features, compressed
+
+
+def _table(packed: bytes, features: int) -> tuple[float, ...]:
     at, thresholds = 0, []
-    for _ in FEATURES:
+    for _ in range(features):
         thresholds.append(struct.unpack_from(f"<{packed[at]}f", packed, at + 1))
         at += 1 + 4 * packed[at]
     (count,) = struct.unpack_from("<H", packed, at)

@@ -10,6 +10,7 @@ import numpy as np
 from wattir import layers
 from wattir.ir import Graph
 
+from .functions import function_graph
 from .rows import JOULES_OF, Rows, joined, network_rows
 from .tables import read_table
 
@@ -39,13 +40,9 @@ def _getzner_graph(row: Row) -> Graph | None:
         return layers.matmul(int(row.batch), int(row.out_features), int(row.in_features), "fp32")
     if kind == "Softmax":
         return layers.softmax(int(row.batch), int(row.in_features), "fp32")
-    if kind in ACTIVATIONS:
-        ops, special = ACTIVATIONS[kind]
-        return layers.pointwise(int(row.batch * row.in_features), "fp32", ops=ops, special=special)
+    if kind in ("ReLU", "Sigmoid", "Tanh"):
+        return function_graph(kind.lower(), int(row.batch * row.in_features), "fp32")
     return _square(row, row.in_channels, row.out_channels, row.padding)
-
-
-ACTIVATIONS = {"ReLU": (1, 0), "Sigmoid": (1, 2), "Tanh": (1, 2)}
 
 
 def _square(row: Row, c_in: float, c_out: float, padding: float) -> Graph | None:

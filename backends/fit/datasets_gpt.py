@@ -20,6 +20,7 @@ from wattir.costs import tabulate
 from wattir.ir import Graph
 from wattir.work import Work
 
+from .functions import function_graph
 from .rows import Rows, network_rows
 from .tables import read_table
 
@@ -106,7 +107,7 @@ def _mlp_part(tokens: int, width: int, inner: int, dtype: str) -> tuple[Work, ..
     """Norm, gated MLP and the addition to the residual stream of a layer."""
     return _works(
         *_normalized(tokens, width, dtype), *_product(tokens, inner, width, dtype) * 2,
-        layers.pointwise(tokens * inner, dtype, ops=2, special=2),
+        function_graph("silu", tokens * inner, dtype),
         layers.pointwise(tokens * inner, dtype, operands=2), *_product(tokens, width, inner, dtype),
         layers.pointwise(tokens * width, "fp32", operands=2),
     )  # fmt: skip

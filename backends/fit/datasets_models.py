@@ -22,13 +22,13 @@ from wattir.costs import tabulate
 from wattir.ir import Graph
 from wattir.work import Work
 
+from .functions import function_graph
 from .rows import Array, Rows, launches, network_rows
 from .tables import read_table
 
 NAME = re.compile(r"(?P<model>.+)_p(?:bf16|fp32)_b(?P<batch>\d+)(?:_s(?P<seq>\d+))?(?=_|\.|$)")
 CLOCK = re.compile(r"_freq(\d+)")
 ONE_OPERAND = ("scalar_add", "scalar_mul", "unspecified_scalar", "relu", "tanh", "gelu", "silu")
-OPS = {"gelu": (6, 1), "silu": (2, 2), "tanh": (1, 2)}
 Key = tuple[str, int, int]
 Kernels = list[tuple[dict[str, Any], list[str]]]
 
@@ -153,5 +153,4 @@ def _graph(size: dict[str, Any], kind: list[str], dtype: str, tokens: int) -> Gr
 def _elementwise(op: str, elements: int, own: str, dtype: str) -> Graph | None:
     if op.startswith("typecast"):
         return None if dtype == "fp32" else layers.pointwise(elements * 3 // 2, dtype)  # 2 bytes one way, 4 the other
-    ops, special = OPS.get(op, (1, 0))
-    return layers.pointwise(elements, own, operands=1 if op in ONE_OPERAND else 2, ops=ops, special=special)
+    return function_graph(op, elements, own, 1 if op in ONE_OPERAND else 2)

@@ -138,5 +138,5 @@ def _sizes(row: Any, graph: Graph) -> dict[str, int] | None:
 def at_sizes(work: Work, sizes: Mapping[str, int]) -> Work:
     """The Work with numbers in place of formulas."""
     names = ("macs_causal", "m", "n", "k", "groups", "ops", "special", "weight_bytes", "in_bytes", "out_bytes",
-             "state_bytes", "launches", "times")  # fmt: skip
+             "state_bytes", "launches", "link_bytes", "window", "in_points", "times")  # fmt: skip
     return replace(work, **{name: evaluate(getattr(work, name), sizes) for name in names})

@@ -19,6 +19,7 @@ from wattir.errors import InputError
 from wattir.ir import Graph
 from wattir.work import Work
 
+from .functions import function_graph
 from .rows import ACTIVATION_BYTES, STATE_BYTES, Rows, joined, network_rows
 from .tables import read_file, with_joules
 
@@ -37,9 +38,6 @@ GROUPED_BY = {
     "gather": ("kind", "table_rows", "cols"),
 }
 OTHERS_GROUPED_BY = ("kind", "rows", "cols", "c_in", "h")
-SPECIAL = {"gelu": (6, 1), "gelu_tanh": (8, 2), "silu": (2, 2), "sigmoid": (1, 2), "tanh": (1, 2), "exp": (0, 1),
-           "rsqrt": (0, 1), "hardswish": (4, 0), "div": (0, 1), "lerp": (3, 0), "addcmul": (2, 0)}  # fmt: skip
-
 
 NEEDED = ("kind", "op", "function", "dtype", "math", "layout", "time_s")
 MOST = 2**40
@@ -185,9 +183,8 @@ def _reduce(row: Row) -> Graph:
 def _pointwise(row: Row) -> Graph | None:
     if row.fused:
         return None
-    ops, special = SPECIAL.get(row.function, (1, 0))
     operands = 1 if row.function.endswith("bias") else max(row.operands, 1)
-    return layers.pointwise(row.elements, row.dtype, operands=operands, ops=ops, special=special)
+    return function_graph(row.function, row.elements, row.dtype, operands)
 
 
 def _pool(row: Row) -> Graph:

@@ -19,6 +19,7 @@ from wattir.costs import tabulate
 from wattir.ir import Graph
 from wattir.work import Work
 
+from .functions import function_graph
 from .rows import Array, Rows, network_rows
 from .tables import read_table
 
@@ -187,9 +188,9 @@ def _ratio(shape: Shape, out: Shape) -> int:
     return max(int(np.prod(shape[2:])) // max(int(np.prod(out[2:])), 1), 1)
 
 
-def _activation(ops: int, special: int) -> Callable[..., Graph]:
+def _activation(function: str) -> Callable[..., Graph]:
     def graph(positional: list[Any], named: dict[str, Any], shape: Shape, out: Shape) -> Graph:
-        return layers.pointwise(int(np.prod(shape)), "fp32", ops=ops, special=special)
+        return function_graph(function, int(np.prod(shape)), "fp32")
 
     return graph
 
@@ -202,10 +203,7 @@ MODULES: dict[str, Callable[..., Graph | None]] = {
     "AdaptiveAvgPool2d": _pool,
     "AvgPool2d": _pool,
     "MaxPool2d": _pool,
-    "ReLU": _activation(1, 0),
-    "SiLU": _activation(2, 2),
-    "Sigmoid": _activation(1, 2),
-    "GELU": _activation(6, 1),
+    **{kind: _activation(kind.lower()) for kind in ("ReLU", "SiLU", "Sigmoid", "GELU")},
 }
 """From a PyTorch module's printed arguments and shapes to a graph of one op."""
 

@@ -14,6 +14,8 @@ from wattir.costs import tabulate
 from wattir.ir import Graph
 from wattir.work import Work
 
+from .functions import function_graph
+
 Counted = Sequence[tuple[int, Graph]]
 
 
@@ -66,8 +68,8 @@ def _linear(s: Shape, n: int, k: int) -> Graph:
     return layers.matmul(s.rows, n, k, "fp32")
 
 
-def _pointwise(elements: int, operands: int = 1, ops: int = 1, special: int = 0) -> Graph:
-    return layers.pointwise(elements, "fp32", operands=operands, ops=ops, special=special)
+def _pointwise(elements: int, operands: int = 1) -> Graph:
+    return layers.pointwise(elements, "fp32", operands=operands)
 
 
 def _norm(s: Shape) -> Graph:
@@ -94,7 +96,7 @@ def _add(s: Shape) -> Counted:
 
 
 def _gelu(s: Shape) -> Counted:
-    return [(1, _pointwise(s.rows * s.model.inner, ops=6, special=1))]
+    return [(1, function_graph("gelu", s.rows * s.model.inner, "fp32"))]
 
 
 def _gelu_written_out(s: Shape) -> Counted:
@@ -103,7 +105,7 @@ def _gelu_written_out(s: Shape) -> Counted:
     return [
         (5, _pointwise(elements)),
         (2, _pointwise(elements, 2)),
-        (1, _pointwise(elements, ops=1, special=2)),
+        (1, function_graph("tanh", elements, "fp32")),
     ]
 
 
@@ -194,7 +196,7 @@ def _embeddings(s: Shape) -> Counted:
 
 def _pooler(s: Shape) -> Counted:
     d = s.model.width
-    return [(1, layers.matmul(s.batch, d, d, "fp32")), (1, _pointwise(s.batch * d, ops=1, special=2))]
+    return [(1, layers.matmul(s.batch, d, d, "fp32")), (1, function_graph("tanh", s.batch * d, "fp32"))]
 
 
 def _whole(s: Shape) -> Counted:
@@ -239,7 +241,7 @@ def primitive(kind: str, shape: Shape, flop: float, moved_bytes: float) -> tuple
         "Softmax": lambda: _products(shape)[2][1],
         "LayerNorm": lambda: _norm(shape),
         "Embedding": lambda: _embedding_of(shape, moved_bytes),
-        "Tanh": lambda: _pointwise(shape.batch * shape.model.width, ops=1, special=2),
+        "Tanh": lambda: function_graph("tanh", shape.batch * shape.model.width, "fp32"),
     }
     return tabulate(makers[kind]()) if kind in makers else None
 

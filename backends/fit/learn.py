@@ -37,13 +37,13 @@ MOST_ROWS = 30000
 """Of more, as many are drawn, for time."""
 ROUNDS = 100
 ROWS_PER_LEAF = 120
-MOST_LEAVES = 127
+LEAST_LEAVES, MOST_LEAVES = 8, 127
 FEW = 200
 """Up to this many rows a leaf may hold as few as four."""
 INNER_FOLDS = 5
 MOST_TRIED = 1000
 """Of more rows, as many are drawn to see whether a correction wins on groups that it did not learn from."""
-OF_SHAPES = tuple(i for i, name in enumerate(FEATURES) if name not in ("ops", "bytes"))
+OF_SHAPES = tuple(i for i, name in enumerate(FEATURES) if name not in ("ops", "bytes", "intensity"))
 """What corrects a contraction: its bytes and its fused operations are its surroundings', not its own."""
 
 
@@ -137,7 +137,7 @@ def _boosted(table: Array, wrong: Array) -> tuple[Any, list[int]]:
 
     used = [i for i in (OF_SHAPES if table[:, 1].max() > 0.0 else range(len(FEATURES))) if np.ptp(table[:, i]) > 0.0]
     settings = {
-        "objective": "l1", "num_leaves": int(np.clip(len(wrong) / ROWS_PER_LEAF, 4, MOST_LEAVES)),
+        "objective": "l1", "num_leaves": int(np.clip(len(wrong) / ROWS_PER_LEAF, LEAST_LEAVES, MOST_LEAVES)),
         "learning_rate": 0.12, "min_data_in_leaf": 15 if len(wrong) > FEW else 4,
         "max_bin": 255, "use_missing": False, "verbose": -1,
         "deterministic": True, "force_col_wise": True, "num_threads": 1, "seed": 0,
@@ -163,7 +163,7 @@ def table_of(device: Device, rows: Rows) -> Array:
     cells = {name: rows.work[:, place] for place, name in enumerate(CELLS)}
     ops = cells["ops"] + SPECIAL_OPS * cells["special"]
     moved = cells["weight_bytes"] + cells["activation_bytes"] + cells["state_bytes"]
-    columns = [cells[name] for name in ("macs_causal", "m", "n", "k", "groups")]
+    columns = [cells[name] for name in ("macs_causal", "m", "n", "k", "groups", "window", "in_points")]
     return _loop()(np.stack([*columns, ops, moved, seconds], axis=1), float(device.units))  # type: ignore[no-any-return]
 
 
@@ -179,7 +179,7 @@ def _loop() -> Any:
         table = np.empty((len(cells), len(FEATURES)))
         for i in range(len(cells)):
             c = cells[i]
-            found = compiled(c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], units)
+            found = compiled(c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9], units)
             for j in range(len(FEATURES)):
                 table[i, j] = found[j]
         return table
