@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a plain 
 from benchmarks.measured_sets import errors_and_near, parsed, parser_of, printed, say
 from wattir.backends.fit.datasets_nas import COLUMNS, nas_bench_201, nas_latency
 from wattir.backends.fit.model import kernel_costs, predict
-from wattir.backends.fit.own_plan import nearest, plan_of, with_relative
+from wattir.backends.fit.own_plan import nearest_measured, plan_of, with_relative
 from wattir.backends.fit.plan import Source, as_run, fit_once
 from wattir.backends.fit.priors import limits_of
 from wattir.backends.fit.rows import Array, Rows
@@ -127,7 +127,7 @@ def report(machine: Machine, count: int, seeds: int, like: str | None) -> Iterat
     """A line for networks at random and one for networks by design."""
     text, where = head_of(machine.device, machine.device)
     bare = limits_of(text, where)
-    lender = like or nearest(bare)
+    lender = like or nearest_measured(bare)
     lent = replace(device_from_text(head_of(machine.device, lender)[0], where), id=machine.device)
     head = {"device": machine.device, "rows_of": machine.what, "like": lender, "count": count}
     draws = [at_random(machine, count, seed) for seed in range(seeds)]

@@ -13,7 +13,7 @@ pytest.importorskip("scipy")
 pytest.importorskip("numba")
 
 import wattir  # noqa: E402
-from wattir.backends.fit.own_plan import nearest  # noqa: E402
+from wattir.backends.fit.own_plan import nearest_measured  # noqa: E402
 from wattir.cli import main  # noqa: E402
 from wattir.device import load_device  # noqa: E402
 
@@ -100,7 +100,7 @@ def test_a_file_without_a_relative_is_held_by_the_nearest_machine(folder, capsys
     lines = [line for line in head.splitlines() if not line.startswith(("relatives", "aliases"))]
     Path("mine.toml").write_text("\n".join(lines).replace(f'"{TRUTH}"', '"mine"'))
     assert main(["fit", "--rows", "rows.csv", "--device", "mine.toml"]) == 0
-    assert load_device("mine.toml").relatives == (TRUTH,) == (nearest(load_device("mine.toml")),)
+    assert load_device("mine.toml").relatives == (TRUTH,) == (nearest_measured(load_device("mine.toml")),)
 
 
 def test_models_among_the_rows_are_lowered_again(folder, capsys):

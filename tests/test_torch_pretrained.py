@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import wattir
+from wattir.costs import tabulate
 from wattir.errors import InputError, ModelFileError, UnsupportedError
 from wattir.frontends.torch.pretrained import declare_torchvision_ops
 
@@ -83,6 +84,19 @@ def test_images(transformers: Any) -> None:
     config.architectures = ["ViTModel"]
     graph = wattir.lower(config)
     assert graph.tensors[graph.inputs[0]].shape[1:] == (3, 32, 32)
+
+
+def test_codecs_compute_paddings_with_numbers_that_they_hold(transformers: Any) -> None:
+    """The sizes of Encodec's convolutions follow from strides in its buffers; torch counts those of a real pass."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config = transformers.EncodecConfig(num_filters=2, hidden_size=16, codebook_size=16, num_lstm_layers=1)
+    graph = wattir.lower(config, {})
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        transformers.EncodecModel(config).eval()(torch.zeros(1, 1, 16_000))
+    counted = counter.get_flop_counts()["Global"][torch.ops.aten.convolution]
+    assert sum(2 * work.macs for work in tabulate(graph) if work.kind == "conv") == counted
 
 
 BAD: dict[str, tuple[Any, str]] = {

@@ -12,7 +12,7 @@ import numpy as np
 
 from wattir.device import FAMILY_FALLBACK, Device, device_from_text, device_ids, load_device
 from wattir.device_schema import LIMITS
-from wattir.lending import distance
+from wattir.lending import nearest
 
 from .own_rows import own_sources
 from .plan import Plan, Source, fixed
@@ -52,16 +52,16 @@ def with_relative(text: str, where: str) -> str:
     head = without_fit(text)
     if tomllib.loads(head).get("relatives"):
         return head
-    line = f'relatives = ["{nearest(limits_of(text, where))}"]\n'
+    line = f'relatives = ["{nearest_measured(limits_of(text, where))}"]\n'
     return re.sub(r"^\[", lambda _: f"{line}\n[", re.sub(r"^relatives.*\n", "", head, flags=re.M), count=1, flags=re.M)
 
 
-def nearest(device: Device) -> str:
-    """The measured machine of the same kind, or of any, whose limits differ least in log space."""
+def nearest_measured(device: Device) -> str:
+    """The measured machine of the same kind, or of any, that is the nearest relative."""
     known = [load_device(name) for name in device_ids() if name != device.id]
     known = [other for other in known if other.measured]
     alike = [other for other in known if other.kind == device.kind] or known
-    return min(alike, key=lambda other: (distance(device, other), other.id)).id
+    return nearest(device, alike)[0].id
 
 
 def head_like(name: str, path: str) -> str:

@@ -125,13 +125,12 @@ def _line(error: BaseException) -> str:
 
 def network_of(config: Any, setting: Setting) -> tuple[Any, Inputs]:
     """The network of a configuration on meta, without weights, and inputs for it."""
-    import torch
 
     for part in _parts(config):
         for name in ("use_cache", "use_pretrained_backbone"):
             if hasattr(part, name):
                 setattr(part, name, False)
-    with _offline(), torch.device("meta"):
+    with _offline(), _on_meta():
         try:
             network = _class_of(config)(config).eval()
         except Exception as error:  # of many kinds: sizes that do not fit, packages that are missing
@@ -140,6 +139,20 @@ def network_of(config: Any, setting: Setting) -> tuple[Any, Inputs]:
         if setting.past:
             return _step(network, config, setting)
         return network, _inputs(network, config, setting)
+
+
+def _on_meta() -> Any:
+    """What is made inside is on meta, but for single numbers: code computes sizes with those that it holds."""
+    import torch
+    from torch.utils._device import DeviceContext
+
+    class OnMeta(DeviceContext):  # type: ignore[misc]
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is torch.tensor and args and isinstance(args[0], (int, float)):
+                return func(*args, **(kwargs or {}))
+            return super().__torch_function__(func, types, args, kwargs)
+
+    return OnMeta(torch.device("meta"))
 
 
 def _parts(config: Any) -> Iterator[Any]:
@@ -254,7 +267,11 @@ def _mel(config: Any, setting: Setting, network: Any) -> Example:
 
 
 def _samples(config: Any, setting: Setting, network: Any) -> Example:
-    return (setting.batch, 16_000), _float(network), ("batch", None)  # a second of sound
+    """A second of sound; of codecs by channel."""
+    channels = getattr(config, "audio_channels", None)
+    if channels is None:
+        return (setting.batch, 16_000), _float(network), ("batch", None)
+    return (setting.batch, channels, 16_000), _float(network), ("batch", None, None)
 
 
 def _float(network: Any) -> str:
