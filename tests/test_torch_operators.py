@@ -281,3 +281,15 @@ def test_mamba(function: Callable[..., Any], lower: Lower) -> None:
     # at each step, of each number of state: exp(delta a) as a product, times the state, delta b u, their sum, times c
     assert scan.ops == x * STATE * 6
     assert scan.in_bytes == 4 * (x + WIDE * STATE + BATCH * STATE * LONG)  # u is delta too, b is c too: once each
+
+
+# ---- in place -------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_an_operator_in_place_is_that_operator(lower: Lower) -> None:
+    """Passes recognise functions by name, whether or not a network saves the memory."""
+    graph = lower(Calls(lambda x: torch.rand_like(x).uniform_().sub_(x).relu_().mul_(x)), (torch.zeros(4, 8),))
+
+    named = [(op.kind, op.attrs["function"]) for op in graph.ops]
+    assert named[-4:] == [("random", "uniform"), ("pointwise", "sub"), ("pointwise", "relu"), ("pointwise", "mul")]

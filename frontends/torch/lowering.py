@@ -20,8 +20,6 @@ from wattir.frontends.torch.strides import Strides, row_major
 from wattir.ir import Graph, GraphBuilder, Op
 
 SAMPLE = 8  # stands for a free dim without a default where only the pattern of strides is asked for
-_INFIX = {"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "lshift": "bitwise_left_shift",
-          "rshift": "bitwise_right_shift", "not": "bitwise_not"}  # fmt: skip
 _SILENT = ("_assert", "sym_constrain", "assert", "_functional_assert", "_functional_sym", "warn", "_print", "resize_")
 """Operators that give no tensor and do nothing to one."""
 
@@ -33,19 +31,6 @@ def lower_program(program: Program, trip_counts: Mapping[str, Size | str] | None
     lowering = Lowering(program, trip_counts or {})
     lowering.run(program, 1)
     return lowering.finish()
-
-
-def operator(target: str) -> tuple[str, bool]:
-    """``namespace.operator`` as rules are registered under, and whether the call writes into its first argument."""
-    space, _, rest = target.partition(".")
-    op = rest.partition(".")[0]
-    if op.startswith("__") and op.endswith("__"):
-        core = op[2:-2]
-        in_place = core[:1] == "i" and core[1:] in _INFIX
-        return f"{space}.{_INFIX.get(core[1:] if in_place else core, core)}", in_place
-    if op.endswith("_") and f"{space}.{op}" not in RULES:
-        return f"{space}.{op[:-1]}", True
-    return f"{space}.{op}", False
 
 
 class Lowering:
@@ -100,12 +85,11 @@ class Lowering:
 
     def lower_call(self, call: Call, times: Size) -> None:
         """Lowers one call: its rule, and what it writes in place."""
-        target, in_place = operator(call.target)
         node = Node(self, call, times)
-        if not node.outs and target.partition(".")[2].startswith(_SILENT):
+        if not node.outs and node.op.startswith(_SILENT):
             return
-        written = node.value(0, "self") if in_place else None
-        found = RULES.get(target)
+        written = node.value(0, "self") if node.in_place else None
+        found = RULES.get(f"{node.namespace}.{node.op}")
         if found is None:
             self._unknown(node)
         else:

@@ -58,12 +58,17 @@ class Storage:
 
 
 class Node:
-    """One call: its inputs are lowered, its outputs are declared when the rule emits what makes them."""
+    """One call: its inputs are lowered, its outputs are declared when the rule emits what makes them.
+
+    `op` is the name that rules are registered under, `written` the one in the call; `in_place` where the call writes
+    into its first argument.
+    """
 
     def __init__(self, lowering: Lowering, call: Call, times: Size) -> None:
         self.lowering, self.builder, self.call, self.times = lowering, lowering.builder, call, times
         self.namespace, _, rest = call.target.partition(".")
-        self.op, _, self.overload = rest.partition(".")
+        self.written, _, self.overload = rest.partition(".")
+        self.op, self.in_place = _operator(self.namespace, self.written)
         self.label = call.name
 
     # ---- arguments --------------------------------------------------------------------------------------------------
@@ -158,7 +163,7 @@ class Node:
 
     @property
     def source(self) -> str:
-        return f"{self.namespace}.{self.op}"
+        return f"{self.namespace}.{self.written}"
 
     def inner(self, tag: str, shape: tuple[Size, ...], dtype: str) -> Value:
         """A tensor between two ops that this one call becomes."""
@@ -210,6 +215,19 @@ def bodies(argument: Any) -> Iterator[Program]:
 Rule = Callable[[Node], None]
 RULES: dict[str, Rule] = {}
 """``namespace.operator`` -> rule."""
+_INFIX = {"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "lshift": "bitwise_left_shift",
+          "rshift": "bitwise_right_shift", "not": "bitwise_not"}  # fmt: skip
+
+
+def _operator(space: str, op: str) -> tuple[str, bool]:
+    """The name that rules are registered under, and whether the call writes into its first argument."""
+    if op.startswith("__") and op.endswith("__"):
+        core = op[2:-2]
+        in_place = core[:1] == "i" and core[1:] in _INFIX
+        return _INFIX.get(core[1:] if in_place else core, core), in_place
+    if op.endswith("_") and f"{space}.{op}" not in RULES:
+        return op[:-1], True
+    return op, False
 
 
 def rule(*ops: str, space: str = "aten") -> Callable[[Rule], Rule]:

@@ -37,7 +37,7 @@ def copy_(node: Node) -> None:
     """`a.copy_(b)`: a's old content is not read; where a is a part of a memory, that part is written."""
     target, source = node.tensor(0), node.tensor(1, "src")
     whole = target.storage.whole
-    if node.call.target.split(".")[1].endswith("_") and whole is not None and whole.elements != target.elements:
+    if node.in_place and whole is not None and whole.elements != target.elements:
         node.emit("scatter", ins=(target, source), function="copy", updates=target.elements)
     else:
         node.emit("copy", ins=(source,), function="copy")
@@ -97,7 +97,7 @@ def _scatter(node: Node, place: int, other: int | None) -> None:
     source = next((v for p in (place, other) if p is not None and (v := node.value(p)) is not None), None)
     updates = source.elements if source is not None else _indexed(node, x)
     out: TensorRef | Value = node.out
-    in_place = node.call.target.split(".")[1].endswith("_") or node.out.name in node.lowering.kept
+    in_place = node.in_place or node.out.name in node.lowering.kept
     if not in_place:
         whole = node.inner("copy", x.shape, x.dtype)
         node.emit("copy", ins=(x,), outs=(whole,), function="clone")
