@@ -146,11 +146,11 @@ def _on_meta() -> Any:
     import torch
     from torch.utils._device import DeviceContext
 
-    class OnMeta(DeviceContext):  # type: ignore[misc]
+    class OnMeta(DeviceContext):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if func is torch.tensor and args and isinstance(args[0], (int, float)):
                 return func(*args, **(kwargs or {}))
-            return super().__torch_function__(func, types, args, kwargs)
+            return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
 
     return OnMeta(torch.device("meta"))
 
