@@ -19,7 +19,7 @@ from wattir.totals import totals
 
 from .engine import compiled, source_stamp
 
-LANES = 512
+LANES = 1024
 """Candidates that go through all tables together: tables stay in the caches while they add its rows."""
 
 ABSENT = 65535
@@ -30,6 +30,12 @@ WIDTH = 4
 
 TOGETHER = 4
 """Tables whose rows are added at once: the sums of a candidate are then read and written once for all of them."""
+
+AXES = 2
+"""Columns that add to a row number at once."""
+
+LINE_BYTES = 64
+"""A line of a cache."""
 
 LOG2_E, LN2_HIGH, LN2_LOW = 1.4426950408889634, 0.693147180369123816490, 1.90821492927058770002e-10
 """1 / ln 2, and ln 2 in two parts of which the first has few bits, so that its multiples are exact."""
@@ -58,57 +64,83 @@ def _pointer(_: Any, address: Any) -> Any:
 ROW = ir.VectorType(ir.DoubleType(), WIDTH)
 
 
-def _at(context: Any, builder: Any, array_type: Any, array: Any, place: Any, kind: Any) -> Any:
-    """A pointer to a number of an array, as one to `kind`."""
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [place]), kind.as_pointer())
-
-
 @in_llvm
-def _add_rows(_: Any, sums: Any, lane: Any, rows: Any, place: Any) -> Any:
-    """``sums[lane] += rows[place[t, lane]]`` for all of `TOGETHER` tables t."""
+def _add_rows(_: Any, sums: Any, lane: Any, rows: Any, starts: Any, place: Any) -> Any:
+    """``sums[lane] += rows[starts[t] + place[t, lane]]`` for all of `TOGETHER` tables t."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         lane, whole = values[1], values[1].type
+        sums, rows, places = (_data(context, builder, signature, values, array) for array in (0, 2, 4))
 
-        def row(array: int, number: Any) -> Any:
-            first = builder.mul(number, ir.Constant(whole, WIDTH))
-            return _at(context, builder, signature.args[array], values[array], first, ROW)
+        def row(first: Any, number: Any) -> Any:
+            return builder.gep(first, [builder.mul(builder.zext(number, whole), ir.Constant(whole, WIDTH))])
 
-        total = builder.load(row(0, lane), align=8)
+        def numbers(pointer: Any) -> Any:
+            return builder.bitcast(pointer, ROW.as_pointer())
+
+        total = builder.load(numbers(row(sums, lane)), align=8)
         for table in range(TOGETHER):
-            here = builder.add(lane, ir.Constant(whole, table * LANES))
-            number = builder.load(_at(context, builder, signature.args[3], values[3], here, ir.IntType(32)))
-            total = builder.fadd(total, builder.load(row(2, builder.zext(number, whole)), align=8))
-        builder.store(total, row(0, lane), align=8)
+            place = builder.load(builder.gep(places, [builder.add(lane, ir.Constant(whole, table * LANES))]))
+            found = row(row(rows, builder.extract_value(values[3], table)), place)
+            total = builder.fadd(total, builder.load(numbers(found), align=8))
+        builder.store(total, numbers(row(sums, lane)), align=8)
         return context.get_dummy_value()
 
-    return types.void(sums, types.intp, rows, place), generate
+    return types.void(sums, types.intp, rows, starts, place), generate
+
+
+def _data(context: Any, builder: Any, signature: Any, values: Any, array: int) -> Any:
+    """A pointer to the first number of an array among the arguments."""
+    return context.make_array(signature.args[array])(context, builder, values[array]).data
 
 
 @in_llvm
-def _turn(_: Any, sums: Any, lane: Any, columns: Any) -> Any:
-    """``columns[:, lane + k] = sums[lane + k]`` for k from 0 to 3, with columns [`WIDTH`, `LANES`]."""
+def _fetch(_: Any, address: Any) -> Any:
+    """Asks for a line of memory that is read soon."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        whole = values[1].type
-
-        def number(array: int, place: Any) -> Any:
-            return _at(context, builder, signature.args[array], values[array], place, ROW)
-
-        def mixed(a: Any, b: Any, *places: int) -> Any:
-            return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), places))
-
-        first = builder.mul(values[1], ir.Constant(whole, WIDTH))
-        firsts = (builder.add(first, ir.Constant(whole, WIDTH * k)) for k in range(WIDTH))
-        a, b, c, d = (builder.load(number(0, place), align=8) for place in firsts)
-        pairs = [(mixed(a, b, *at), mixed(c, d, *at)) for at in ((0, 4, 2, 6), (1, 5, 3, 7))]
-        for column, (left, half) in enumerate((pair, half) for half in ((0, 1, 4, 5), (2, 3, 6, 7)) for pair in pairs):
-            here = builder.add(values[1], ir.Constant(whole, column * LANES))
-            builder.store(mixed(*left, *half), number(2, here), align=8)
+        flag, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+        to_read, second_level, data = (ir.Constant(flag, number) for number in (0, 2, 1))
+        builder.call(prefetch, [builder.inttoptr(values[0], pointer), to_read, second_level, data])
         return context.get_dummy_value()
 
-    return types.void(sums, types.intp, columns), generate
+    return types.void(address), generate
+
+
+@in_llvm
+def _stream(_: Any, out: Any, place: Any, value: Any) -> Any:
+    """``out[place] = value`` past the caches: memory that is only written need not be read for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        bits = ir.IntType(64)
+        pointer = builder.gep(_data(context, builder, signature, values, 0), [values[1]])
+        stored = builder.store(builder.bitcast(values[2], bits), builder.bitcast(pointer, bits.as_pointer()), align=8)
+        stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+        return context.get_dummy_value()
+
+    return types.void(out, types.intp, value), generate
+
+
+@in_llvm
+def _bits(_: Any, number: Any) -> Any:
+    """The bits of a double as a whole number."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.bitcast(values[0], ir.IntType(64))
+
+    return types.int64(number), generate
+
+
+@in_llvm
+def _of_bits(_: Any, number: Any) -> Any:
+    """The double that has these bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.bitcast(values[0], ir.DoubleType())
+
+    return types.float64(number), generate
 
 
 # ---- from candidates to indices ------------------------------------------------------------------------------------
@@ -139,36 +171,40 @@ def learn(
 
 @njit
 def _look_up(
-    address: int, step: int, like: Any, maps: Any, count: int, start: int, width: int, index: Any, column: int
+    address: int, jump: int, like: Any, maps: Any, steps: Any, start: int, width: int, index: Any, column: int
 ) -> bool:  # fmt: skip
-    """The indices of a block of a column; whether all its values have one. The values are indices themselves, below
-    `count`, or it is 0 and `maps`[column] maps them."""
-    values = carray(_pointer(address + start * step * like.itemsize), (1,), like.dtype)
-    if step == 1:
+    """The indices of a block of a column; whether all its values have one. `steps`[column] is (first, shift, count) of
+    `count` values from `first` on, 2^`shift` apart; or the count is 0, and `maps`[column] maps the values."""
+    values = carray(_pointer(address + start * jump * like.itemsize), (1,), like.dtype)
+    if jump == 1:
         _read(values, 1, width, index, column)
     else:
-        _read(values, step, width, index, column)
-    if not count:
-        for lane in range(width):
-            index[column, lane] = maps[column, index[column, lane]]
+        _read(values, jump, width, index, column)
+    first, shift, count = steps[column, 0], steps[column, 1] & 15, steps[column, 2]
     most = np.uint16(0)
+    for lane in range(width):
+        if count:  # low bits, of values between the steps, are rotated to the top
+            distance = np.uint16(index[column, lane] - first)
+            index[column, lane] = distance >> shift | distance << (-shift & 15)
+        else:
+            index[column, lane] = maps[column, index[column, lane]]
     for lane in range(width):
         most = max(most, index[column, lane])
     return bool(most < count if count else most != ABSENT)
 
 
 @njit(inline="always")
-def _read(values: Any, step: int, width: int, index: Any, column: int) -> None:
-    """A block of a column, with `ABSENT` for what is negative or larger. Written out for steps of one, it is compiled
+def _read(values: Any, jump: int, width: int, index: Any, column: int) -> None:
+    """A block of a column, with `ABSENT` for what is negative or larger. Written out for jumps of one, it is compiled
     to vectors."""
     for lane in range(width):
-        index[column, lane] = np.uint16(min(np.uint64(values[np.uint64(lane * step)]), np.uint64(ABSENT)))
+        index[column, lane] = np.uint16(min(np.uint64(values[np.uint64(lane * jump)]), np.uint64(ABSENT)))
 
 
 @njit(error_model="numpy")
 def _take_apart(indices: Any, counts: Any, size: int, start: int, rest: Any, places: Any) -> bool:
     """The digits of a block of indices below `size`, the last column counting fastest; whether all are. In doubles,
-    whose quotients, rounded down, are those of whole numbers up to 2^53, and compiled to vectors."""
+    compiled to vectors."""
     wrong: Any = False
     for lane in range(places.shape[1]):
         wrong |= np.uint64(indices[start + lane]) >= np.uint64(size)
@@ -182,8 +218,11 @@ def _take_apart(indices: Any, counts: Any, size: int, start: int, rest: Any, pla
 
 @njit(error_model="numpy")
 def _last_digit(rest: Any, count: float, place: Any) -> None:
+    """Takes the last digit off. Half a step away from whole quotients, their rounding to 2^-52 does not reach them for
+    numbers below 2^51."""
+    share = 1.0 / count
     for lane in range(place.shape[0]):
-        quotient = np.floor(rest[lane] / count)
+        quotient = np.floor((rest[lane] + 0.5) * share)
         place[lane] = np.uint16(np.int32(rest[lane] - quotient * count))
         rest[lane] = quotient
 
@@ -194,22 +233,22 @@ def _last_digit(rest: Any, count: float, place: Any) -> None:
 def _make_gathers(stamp: int) -> tuple[Any, Any]:
     @compiled
     def gather_sizes(
-        addresses: Any, steps: Any, like: Any, maps: Any, counts: Any, direct: Any, rows: Any, host_s: Any,
+        addresses: Any, jumps: Any, like: Any, maps: Any, steps: Any, direct: Any, rows: Any, host_s: Any,
         starts: Any, members: Any, strides: Any, constants: Any, out: Any, first: int, end: int,
     ) -> Any:  # fmt: skip
         _ = stamp  # in numba's cache key: code compiled from older formulas is not used again
         refused = 0
-        index, place, sums, waits, columns, powers = _room(addresses.shape[0])
+        bytes_apart = jumps * like.itemsize
+        index, place, sums, waits, answers = _room(addresses.shape[0], strides)
         for start in range(first, end, LANES):
             width = min(LANES, end - start)
             for column in range(addresses.shape[0]):
-                if not _look_up(
-                    addresses[column], steps[column], like, maps, counts[column], start, width, index, column
-                ):
+                if not _look_up(addresses[column], jumps[column], like, maps, steps, start, width, index, column):
                     return -1
             _begin(sums, waits, direct, start, width)
-            _add_tables(index, place, sums, waits, rows, host_s, starts, members, strides)
-            refused += _finish(sums, waits, columns, powers, constants, out, start, width)
+            ahead = addresses + (start + LANES) * bytes_apart, bytes_apart, LINE_BYTES // like.itemsize
+            _add_tables(index, place, sums, waits, rows, host_s, starts, members, strides, ahead)
+            refused += _finish(sums, waits, answers, constants, out, start, width)
         return refused
 
     @compiled
@@ -219,25 +258,26 @@ def _make_gathers(stamp: int) -> tuple[Any, Any]:
     ) -> Any:  # fmt: skip
         _ = stamp
         refused = 0
-        index, place, sums, waits, columns, powers = _room(counts.shape[0])
-        rest = np.empty(LANES)
+        index, place, sums, waits, answers = _room(counts.shape[0], strides)
+        rest, ahead = np.empty(LANES), (np.empty(0, np.int64), np.empty(0, np.int64), LANES)
         for start in range(first, end, LANES):
             width = min(LANES, end - start)
             if not _take_apart(indices, counts, size, start, rest, index[:, :width]):
                 return -1
             _begin(sums, waits, direct, start, width)
-            _add_tables(index, place, sums, waits, rows, host_s, starts, members, strides)
-            refused += _finish(sums, waits, columns, powers, constants, out, start, width)
+            _add_tables(index, place, sums, waits, rows, host_s, starts, members, strides, ahead)
+            refused += _finish(sums, waits, answers, constants, out, start, width)
         return refused
 
     return gather_sizes, gather_indices
 
 
 @njit
-def _room(columns: int) -> Any:
-    """Arrays for a block: indices by column, places by table, sums, the host's seconds; sums by column, powers of 2."""
-    index, place = np.zeros((columns, LANES), np.uint16), np.empty((TOGETHER, LANES), np.uint32)
-    return index, place, np.empty((LANES, WIDTH)), np.empty(LANES), np.empty((WIDTH, LANES)), np.empty((2, LANES))
+def _room(columns: int, strides: Any) -> Any:
+    """Arrays for a block: indices by column, places by table, sums, the host's seconds, answers. These do not lie whole
+    pages apart: a processor takes addresses for the same at first if they are the same within a page."""
+    index, place = np.zeros((max(1, columns), LANES), np.uint16), np.empty((TOGETHER, LANES), strides.dtype)
+    return index, place, np.empty((LANES, WIDTH)), np.empty(LANES), np.empty((4, LANES + LINE_BYTES))
 
 
 @njit
@@ -252,98 +292,80 @@ def _begin(sums: Any, waits: Any, direct: Any, start: int, width: int) -> None:
 
 @njit
 def _add_tables(
-    index: Any, place: Any, sums: Any, waits: Any, rows: Any, host_s: Any, starts: Any, members: Any, strides: Any
-) -> None:
-    """Adds a row of each table to the sums of a block."""
-    for first in range(0, starts.shape[0], TOGETHER):
-        for t in range(TOGETHER):
-            _places(index, starts, members, strides, first + t, place, t)
-        for lane in range(LANES):
-            _add_rows(sums, lane, rows, place)
+    index: Any, place: Any, sums: Any, waits: Any, rows: Any, host_s: Any, starts: Any, members: Any, strides: Any,
+    ahead: Any,
+) -> None:  # fmt: skip
+    """Adds a row of each table to the sums of a block. Meanwhile it asks for what comes next: `ahead` is where the next
+    block of each column begins, the bytes from one candidate to the next, and for how many at least a line is read."""
+    columns, bytes_apart, candidates = ahead
+    for t in range(0, starts.shape[0], TOGETHER):
+        for table in range(TOGETHER):
+            _places(index, members[t + table], strides[t + table], place[table])
+        begins = starts[t], starts[t + 1], starts[t + 2], starts[t + 3]
+        first, end = columns.shape[0] * t // starts.shape[0], columns.shape[0] * (t + TOGETHER) // starts.shape[0]
+        for part in range(0, LANES, candidates):
+            for lane in range(part, part + candidates):
+                _add_rows(sums, lane, rows, begins, place)
+            for column in range(first, end):
+                _fetch(columns[column] + part * bytes_apart[column])
         if host_s.shape[0]:
-            for t in range(TOGETHER):
+            for table in range(TOGETHER):
                 for lane in range(LANES):
-                    waits[lane] += host_s[place[t, lane]]
+                    waits[lane] += host_s[begins[table] + place[table, lane]]
 
 
 @njit
-def _places(index: Any, starts: Any, members: Any, strides: Any, table: int, place: Any, t: int) -> None:
+def _places(index: Any, members: Any, strides: Any, place: Any) -> None:
     """Row numbers in one table of a block of candidates."""
-    for lane in range(LANES):
-        place[t, lane] = starts[table]
-    for axis in range(members.shape[1]):
-        if strides[table, axis]:
-            _advance(index, members[table, axis], np.uint32(strides[table, axis]), place, t)
-
-
-@njit
-def _advance(index: Any, column: int, stride: int, place: Any, t: int) -> None:
-    for lane in range(LANES):
-        place[t, lane] += np.uint32(stride * np.uint32(index[column, lane]))
-
-
-@njit
-def _finish(
-    sums: Any, waits: Any, columns: Any, powers: Any, constants: Any, out: Any, start: int, width: int
-) -> int:  # fmt: skip
-    """From the sums of a block to its answers; returns how many are refused."""
-    for lane in range(0, LANES, WIDTH):
-        _turn(sums, lane, columns)
-    end = start + width
-    joules, low, high = out[0, start:end], out[1, start:end], out[2, start:end]
-    _totals(columns[0], columns[1], columns[2], columns[3], waits, constants, joules, low, out[3, start:end])
-    _ends(powers[0], powers[1], joules, low, high)
-    refused = 0
-    for lane in range(width):
-        refused += joules[lane] != joules[lane]
-    return refused
-
-
-@njit(error_model="numpy")
-def _totals(
-    energy: Any,
-    time: Any,
-    spread: Any,
-    widened: Any,
-    waits: Any,
-    constants: Any,
-    joules: Any,
-    widths: Any,
-    seconds: Any,
-) -> None:
-    """`totals` over a block: columns apart, so that it is compiled to vectors."""
-    static_w, network_width, more_width = constants[0], constants[1], constants[2]
-    for lane in range(joules.shape[0]):
-        joules[lane], widths[lane], seconds[lane] = totals(
-            energy[lane], time[lane], spread[lane], widened[lane], waits[lane], static_w, network_width, more_width
-        )
+    for axis in range(0, members.shape[0], AXES):
+        a, b = index[members[axis]], index[members[axis + 1]]
+        stride_a, stride_b = strides[axis], strides[axis + 1]
+        for lane in range(LANES):
+            before = place[lane] if axis else 0
+            place[lane] = before + a[lane] * stride_a + b[lane] * stride_b
 
 
 @njit(error_model="numpy", fastmath={"contract"})
-def _ends(power: Any, inverse: Any, joules: Any, low: Any, high: Any) -> None:
-    """The ends of the intervals of a block, whose widths stand in `low`: joules times exp(-x) and exp(x).
+def _finish(sums: Any, waits: Any, answers: Any, constants: Any, out: Any, start: int, width: int) -> int:
+    """From the sums of a block to its answers; returns how many are refused."""
+    static_w, network_width, more_width = constants[0], constants[1], constants[2]
+    flat = sums.reshape(LANES * WIDTH)
+    for lane in range(LANES):
+        at = lane * WIDTH
+        joules, half_width, seconds = totals(
+            flat[at], flat[at + 1], flat[at + 2], flat[at + 3], waits[lane], static_w, network_width, more_width
+        )
+        low, high = _ends(half_width)
+        answers[0, lane], answers[1, lane] = joules, joules * low
+        answers[2, lane], answers[3, lane] = joules * high, seconds
+    refused = 0
+    for lane in range(width):
+        refused += answers[0, lane] != answers[0, lane]
+    for answer in range(4):
+        stored = out[answer, start : start + width]
+        for lane in range(width):
+            _stream(stored, lane, answers[answer, lane])
+    return refused
+
+
+@njit(error_model="numpy", fastmath={"contract"}, inline="always")
+def _ends(half_width: float) -> tuple[float, float]:
+    """exp(-x) and exp(x).
 
     exp(x) = 2^n exp(r) with n the whole number nearest to x / ln 2, and exp(r) by its series, |r| < 0.35: the sum of
     its even and its odd terms, and exp(-r) their difference. To within some units in the last place, compiled to
     vectors: `math.exp` is a call for each number, and takes as long as all else that a candidate of few tables needs.
     """
-    bits, inverse_bits = power.view(np.int64), inverse.view(np.int64)
-    for lane in range(low.shape[0]):
-        power[lane] = min(low[lane], 700.0) * LOG2_E + ROUNDING
-    for lane in range(low.shape[0]):
-        n = power[lane] - ROUNDING
-        r = min(low[lane], 700.0) - n * LN2_HIGH - n * LN2_LOW
-        even, odd = 0.0, 0.0
-        for k in range(0, len(SERIES), 2):
-            odd = SERIES[k] + odd * (r * r)
-            even = SERIES[k + 1] + even * (r * r)
-        low[lane], high[lane] = even - r * odd, even + r * odd
-    for lane in range(low.shape[0]):
-        inverse_bits[lane] = (1023 - bits[lane]) << 52  # the bits of 2^-n as a double
-        bits[lane] = (1023 + bits[lane]) << 52
-    for lane in range(low.shape[0]):
-        low[lane] *= joules[lane] * inverse[lane]
-        high[lane] *= joules[lane] * power[lane]
+    x = min(half_width, 700.0)
+    power = x * LOG2_E + ROUNDING
+    n = power - ROUNDING
+    r = x - n * LN2_HIGH - n * LN2_LOW
+    even, odd = 0.0, 0.0
+    for k in range(0, len(SERIES), 2):
+        odd = SERIES[k] + odd * (r * r)
+        even = SERIES[k + 1] + even * (r * r)
+    down, up = _of_bits((1023 - _bits(power)) << 52), _of_bits((1023 + _bits(power)) << 52)  # 2^-n and 2^n
+    return (even - r * odd) * down, (even + r * odd) * up
 
 
 gather_sizes, gather_indices = _make_gathers(source_stamp())
@@ -351,8 +373,9 @@ gather_sizes, gather_indices = _make_gathers(source_stamp())
 and return how many are refused (NaN joules), or -1 where one has a value without an index.
 
 Table t has its rows of the first `WIDTH` of `wattir.totals.SUMS` in `rows`, and the last one in `host_s` where the host
-counts, from `starts`[t] on, at the sum of indices of the columns `members`[t] times `strides`[t] (0: no member); there
-is a multiple of `TOGETHER` of them. `direct` [candidates or 0, sums] is added.
+counts, from `starts`[t] on, at the sum of indices of the columns `members`[t] times `strides`[t] (0: no member), which
+fits the dtype of `strides`. There is a multiple of `TOGETHER` tables with one of `AXES` members. `direct` [candidates
+or 0, sums] is added.
 
-``gather_sizes`` takes columns as in `learn`, and `counts` and `maps` [columns, values] as in `_look_up`;
+``gather_sizes`` takes columns as in `learn`, and `steps` and `maps` [columns, values] as in `_look_up`;
 ``gather_indices`` takes candidates numbered from 0 to before `size`, of columns with `counts` values."""

@@ -251,9 +251,8 @@ def test_intervals_of_batches_take_exp_to_the_last_bits() -> None:
     from wattir.backends.gather import _ends
 
     widths = np.concatenate([np.linspace(-20.0, 20.0, 510), [0.0, np.nan]])
-    low, high = widths.copy(), np.empty(512)
-    _ends(np.empty(512), np.empty(512), np.full(512, 3.0), low, high)
+    low, high = np.transpose([_ends(width) for width in widths])
 
-    assert high[:-1] == pytest.approx(3.0 * np.exp(widths[:-1]), rel=1e-15)
-    assert low[:-1] == pytest.approx(3.0 * np.exp(-widths[:-1]), rel=1e-15)
+    assert high[:-1] == pytest.approx(np.exp(widths[:-1]), rel=1e-15)
+    assert low[:-1] == pytest.approx(np.exp(-widths[:-1]), rel=1e-15)
     assert np.isnan([low[-1], high[-1]]).all()

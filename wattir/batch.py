@@ -21,6 +21,7 @@ from wattir.tables import (
     Tables,
     laid_out,
     merged,
+    room,
     row_count,
     run_programs,
     table_of,
@@ -86,7 +87,7 @@ def ask(model: CostModel, programs: Sequence[Program], codes: Codes, hosted: boo
     """
     from wattir.backends.gather import gather_sizes
 
-    out, left, refused = np.empty((4, codes.count)), ranges(codes.count), 0
+    out, left, refused = room(codes.count), ranges(codes.count), 0
     while left:
         tables, direct = _tables(model, programs, codes, model.host_op_s if hosted else 0.0)
         found = tables.ask(gather_sizes, codes.as_arguments(), direct, out, left)

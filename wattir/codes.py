@@ -24,13 +24,17 @@ TABLE_SHARE = 0.5
 """A table, and so the values of a size, may have at most so many rows for each candidate."""
 
 
+FILLED = 1.125
+"""Values are numbered in steps where so many of these for each value suffice."""
+
+
 class Codes:
     """Columns of sizes, and an index for every value seen so far.
 
     `given` holds all sizes by name, broadcast to [candidates]; `columns` those that are arrays or, of a size with large
-    values, indices in their place; `maps` [columns, values] leads from a column's value to its index, but for those
-    with `counts` of indices; and `values` from an index to a size, without the names that have too many values for a
-    table.
+    values, indices in their place; `steps` and `maps` lead from a column's value to its index, as
+    `wattir.backends.gather` says; and `values` from an index to a size, without the names that have too many values for
+    a table.
     """
 
     def __init__(self, arrays: Mapping[str, Array], scalars: Mapping[str, int]) -> None:
@@ -40,13 +44,14 @@ class Codes:
         self.columns = alike({name: np.broadcast_to(array, self.shape).reshape(-1) for name, array in arrays.items()})
         self.names = tuple(self.columns)
         self.given = {n: self.columns.get(n, np.broadcast_to(scalar, self.count)) for n, scalar in scalars.items()}
-        self.maps, self.counts = no_maps(len(self.names)), np.zeros(len(self.names), np.int64)
+        self.maps, self.steps = no_maps(len(self.names)), np.zeros((len(self.names), 3), np.uint16)
+        self.known: dict[str, int] = {}
         self.seen = {name: np.empty(DIRECT_ADDRESSES, np.uint16) for name in self.names}
         self.values = {name: np.array([scalar]) for name, scalar in scalars.items() if name not in self.columns}
 
     def as_arguments(self) -> tuple[Array, ...]:
-        """What `gather_sizes` takes first: addresses, steps, an array of the columns' dtype, maps, counts."""
-        return (*as_addresses(tuple(self.columns.values())), self.maps, self.counts)
+        """What `gather_sizes` takes first: addresses, jumps, an array of the columns' dtype, maps, steps."""
+        return (*as_addresses(tuple(self.columns.values())), self.maps, self.steps)
 
     def learn(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Gives the values in these ranges of candidates indices."""
@@ -57,13 +62,14 @@ class Codes:
     def _learn(self, name: str, ranges: Sequence[tuple[int, int]]) -> None:
         from wattir.backends.gather import learn
 
-        addresses, steps, like = as_addresses((self.columns[name],))
-        known, seen = len(self.values.get(name, ())), self.seen[name]
+        addresses, jumps, like = as_addresses((self.columns[name],))
+        place, seen, known = self.names.index(name), self.seen[name], self.known.get(name, 0)
         for piece in ranges:
-            known = learn(addresses[0], steps[0], like, self.maps[self.names.index(name)], seen, known, *piece)
+            known = learn(addresses[0], jumps[0], like, self.maps[place], seen, known, *piece)
             if known < 0:
                 return self._sort_out(name)
-        self.values[name] = seen[:known].astype(np.int64)
+        self.known[name], values = known, seen[:known].astype(np.int64)
+        self.steps[place], self.values[name] = stepwise(values)
 
     def _sort_out(self, name: str) -> None:
         """The column becomes its own indices; those of a size with too many values for a table are of no use."""
@@ -80,7 +86,16 @@ class Codes:
         if few:
             self.values[name] = values
         self.columns[name] = found.astype(column.dtype) if few else np.broadcast_to(column.dtype.type(0), self.count)
-        self.counts[self.names.index(name)] = len(values) if few else 1
+        self.steps[self.names.index(name)] = 0, 0, len(values) if few else 1
+
+
+def stepwise(values: Array) -> tuple[tuple[int, int, int], Array]:
+    """Distinct values as (first, shift, count): so many from the first one on, 2^shift apart; and all of these, most of
+    which must be among the values. Otherwise the count is 0, and the values stay as they are."""
+    first, apart = int(values.min()), int(np.bitwise_or.reduce(values - values.min()))
+    shift = (apart & -apart).bit_length() - 1 if apart else 0
+    steps = np.arange(first, int(values.max()) + 1, 1 << shift)
+    return ((first, shift, len(steps)), steps) if len(steps) <= FILLED * len(values) else ((0, 0, 0), values)
 
 
 def _shape(arrays: Mapping[str, Array]) -> tuple[int, ...]:
@@ -108,8 +123,8 @@ def as_addresses(columns: Sequence[Array]) -> tuple[Array, Array, Array]:
     """Columns as the compiled loops take them: addresses, how many elements lie between the beginnings of two, and an
     array of their dtype."""
     addresses = np.array([column.__array_interface__["data"][0] for column in columns], np.int64)
-    steps = np.array([column.strides[0] // column.itemsize for column in columns], np.int64)
-    return addresses, steps, columns[0][:0] if columns else np.empty(0, np.int64)
+    jumps = np.array([column.strides[0] // column.itemsize for column in columns], np.int64)
+    return addresses, jumps, columns[0][:0] if columns else np.empty(0, np.int64)
 
 
 def no_maps(count: int) -> Array:

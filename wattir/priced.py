@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from wattir.batch import refuse
-from wattir.codes import DIRECT_ADDRESSES, alike, as_addresses, no_maps
+from wattir.codes import DIRECT_ADDRESSES, alike, as_addresses, no_maps, stepwise
 from wattir.costmodel import Answer, CostModel, compile_graph
 from wattir.device import Device, load_device
 from wattir.errors import SpaceError
 from wattir.expected import Expected, expected
 from wattir.program import Program
 from wattir.spaces import MOST_INDEXED, Space
-from wattir.tables import Array, Tables, coalesced, laid_out, merged, row_count, run_programs, table_of
+from wattir.tables import Array, Tables, coalesced, laid_out, merged, room, row_count, run_programs, table_of
 from wattir.threads import ranges
 
 MOST_ROWS = 2**18
@@ -49,7 +49,7 @@ class PricedSpace:
         SpaceError names the first candidate that is out of range or not whole.
         """
         given = self._array(candidates)
-        out = np.empty((4, len(given)))
+        out = room(len(given))
         for start in range(0, len(given), TOGETHER):
             part = slice(start, start + TOGETHER)
             self._answer(given[part], start, out[:, part])
@@ -99,21 +99,23 @@ class PricedSpace:
     def _by_size(self, given: Array, *asked: Any) -> list[int]:
         from wattir.backends.gather import gather_sizes
 
-        maps, counts = self._maps
+        maps, steps = self._maps
         columns = alike({n: self._small(n, column) for n, column in zip(self.space.names, given.T, strict=True)})
-        taken = (*as_addresses(tuple(columns.values())), maps, counts)
+        taken = (*as_addresses(tuple(columns.values())), maps, steps)
         return self.by_size.ask(gather_sizes, taken, *asked)
 
     @cached_property
     def _maps(self) -> tuple[Array, Array]:
-        """From the values of each name [names, values] to their places; and how many there are where they are that."""
-        maps, counts = no_maps(len(self.space.names)), np.zeros(len(self.space.names), np.int64)
-        for column, values in enumerate(self.space.values.values()):
-            if values == tuple(range(len(values))) or max(values) >= DIRECT_ADDRESSES - 1:
-                counts[column] = len(values)
-            else:
-                maps[column, np.array(values)] = np.arange(len(values))
-        return maps, counts
+        """From the values of each name to their places, as `wattir.backends.gather` takes it: maps and steps."""
+        maps, steps = no_maps(len(self.space.names)), np.zeros((len(self.space.names), 3), np.uint16)
+        for column, values in enumerate(map(np.array, self.space.values.values())):
+            if values.max() >= DIRECT_ADDRESSES - 1:
+                values = np.arange(len(values))  # as `_small` makes them
+            maps[column, values] = np.arange(len(values))
+            found, listed = stepwise(values)
+            if np.array_equal(listed, values):
+                steps[column] = found
+        return maps, steps
 
     def _small(self, name: str, column: Array) -> Array:
         """A column of sizes, or the places of these where they are large."""

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 
 MOST_VALUES = 65535
 """Values of one name."""
-MOST_INDEXED = 2**53
-"""A space this large or larger has no indices: its candidates are rows of sizes. A double holds every smaller one."""
+MOST_INDEXED = 2**51
+"""A space this large or larger has no indices: its candidates are rows of sizes. Smaller ones are taken apart in
+doubles."""
 
 
 @dataclass(frozen=True)

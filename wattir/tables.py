@@ -24,6 +24,12 @@ MERGED_ROWS = 1024
 """Tables merge up to this many rows: 32 kB, so that one stays in the first-level cache while a block of candidates asks
 it."""
 
+NARROW = 2**16
+"""Row numbers in tables of at most so many rows take 16 bits."""
+
+LINE = 8
+"""Doubles in a line of a cache."""
+
 MOST_PLACES = 2**16
 """Fewer values than this have columns that are put together."""
 
@@ -147,18 +153,28 @@ class Tables:
         return spread(lambda piece: int(gather(*taken, *piece)), pieces, seconds)
 
 
+def room(count: int) -> Array:
+    """Where answers [4, count] are written: each row begins with a line of the caches, and lines are written whole."""
+    padded = -(-count // LINE) * LINE
+    found = np.empty(4 * padded + LINE)
+    first = -found.__array_interface__["data"][0] // found.itemsize % LINE
+    return found[first : first + 4 * padded].reshape(4, padded)[:, :count]
+
+
 def laid_out(
     tables: Sequence[Table], counts: Sequence[int], constants: tuple[float, float, float], hosted: bool
 ) -> Tables:
     """Tables ready to be asked; the host's seconds are left out where they do not count (`hosted`)."""
-    from wattir.backends.gather import TOGETHER
+    from wattir.backends.gather import AXES, TOGETHER
 
     rows = sum(len(table.sums) for table in tables)
     filled = -(-len(tables) // TOGETHER) * TOGETHER
     starts = np.full(filled, rows)  # what fills up the last group are tables of one row of zeros
     starts[: len(tables)] = np.cumsum([0, *(len(table.sums) for table in tables)])[:-1]
     moving = [_strides(table, counts) for table in tables]
-    members, strides = np.zeros((2, filled, max(map(len, moving), default=0)), np.int64)
+    axes = -(-max([1, *map(len, moving)]) // AXES) * AXES
+    narrow = all(len(table.sums) <= NARROW for table in tables)
+    members, strides = np.zeros((filled, axes), np.int64), np.zeros((filled, axes), np.uint16 if narrow else np.uint32)
     for place, pairs in enumerate(moving):
         for axis, (column, stride) in enumerate(pairs):
             members[place, axis], strides[place, axis] = column, stride

@@ -57,8 +57,11 @@ def spread(work: Callable[[Piece], Result], pieces: Sequence[Piece], seconds: fl
 
 
 def ranges(count: int) -> list[tuple[int, int]]:
-    """`count` candidates cut into ranges (first, end) of at most `PIECE`, equally many a thread; few are one."""
+    """`count` candidates cut into ranges (first, end) of at most `PIECE`, about equally many a thread, of whole blocks;
+    few are one."""
+    from wattir.backends.gather import LANES
+
     rounds = math.ceil(count / (PIECE * thread_count()))
     pieces = max(1, min(rounds * thread_count(), count // LEAST))
-    ends = [count * piece // pieces for piece in range(pieces + 1)]
-    return list(pairwise(ends))
+    ends = [count * piece // pieces // LANES * LANES for piece in range(pieces)]
+    return list(pairwise([*ends, count]))
