@@ -18,6 +18,8 @@ from wattir.backends.fit.tables import read_table  # noqa: E402
 from wattir.device import load_device  # noqa: E402
 from wattir.serving import Shape, engine_on, exchange_s  # noqa: E402
 from wattir.serving_engine import BULK_BYTES  # noqa: E402
+from wattir.serving_model import Deployment, Request  # noqa: E402
+from wattir.serving_report import Load, serve  # noqa: E402
 from wattir.serving_steps import Demand  # noqa: E402
 
 H100 = load_device("h100_sxm")
@@ -90,3 +92,14 @@ def test_both_phases_are_predicted(hardware):
     rows = phases.phase_rows(found[found.hardware.eq(hardware)], device)
     errors = np.abs(phases.predict(device, engine_on(device, phases.ENGINE), rows) / rows.time_s - 1.0)
     assert (np.nanmedian(errors, axis=1) < 0.10).all()  # the fit's own rows; models left out are in its record
+
+
+def test_devices_that_wait_for_their_host_are_no_faster_for_being_more():
+    """Llama-2-70B on A100 (splitwise_phase_times): 59, 44 and 45 ms a step on 2, 4 and 8 devices."""
+    a100, request = load_device("a100_sxm"), Request(512, 512)
+    two, four, eight = (
+        serve("meta-llama/Llama-2-70b-hf", a100, request, Load(1), Deployment(tp), phases.ENGINE).tpot_s
+        for tp in (2, 4, 8)
+    )
+    assert two == pytest.approx(0.060, rel=0.1)
+    assert four == pytest.approx(0.0445, rel=0.1) and eight == pytest.approx(four, rel=0.15)
