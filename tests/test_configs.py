@@ -207,6 +207,64 @@ def test_declared_quantization_is_used() -> None:
     )  # its files: 65 GB
 
 
+def grouped(*groups: dict[str, Any], **more: Any) -> dict[str, Any]:
+    named = {f"group_{i}": {"weights": each, "input_activations": {"num_bits": 8}} for i, each in enumerate(groups)}
+    return {"quant_method": "compressed-tensors", "config_groups": named, **more}
+
+
+DECLARED: list[tuple[dict[str, Any], str]] = [
+    ({"quant_method": "fp8"}, "fp8"), ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8"),
+    ({"quant_method": "fp8", "weight_block_size": None}, "fp8_channel"),
+    ({"quant_method": "fp8", "activation_scheme": "static"}, "fp8_channel"),
+    ({"quant_method": "fbgemm_fp8"}, "fp8_channel"), ({"quant_method": "awq", "bits": 4}, "int4"),
+    ({"quant_method": "gptq", "bits": 8}, "int8_only"), ({"quant_method": "gptq", "bits": 4}, "int4"),
+    ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "int4"),
+    ({"quant_method": "bitsandbytes", "_load_in_8bit": True}, "int8"),
+    ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "nvfp4"), ({"quant_method": "modelopt_fp4"}, "nvfp4"),
+    ({"quant_method": "modelopt", "quant_algo": "FP8"}, "fp8_channel"),
+    (grouped({"type": "float", "num_bits": 8, "strategy": "channel"}), "fp8_channel"),
+    (grouped({"type": "float", "num_bits": 8, "strategy": "block"}), "fp8"),
+    (grouped({"type": "float", "num_bits": 4, "group_size": 16}), "nvfp4"),
+    (grouped({"type": "int", "num_bits": 4, "group_size": 128}, ignore=["lm_head"]), "int4"),
+    (grouped({"type": "int", "num_bits": 8}), "int8"),
+    ({"quant_method": "compressed-tensors",
+      "config_groups": {"g": {"weights": {"type": "int", "num_bits": 8}, "input_activations": None}}}, "int8_only"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("how", "held"), DECLARED)
+def test_declared_methods_say_how_weights_are_held(how: dict[str, Any], held: str) -> None:
+    config = load_config(TINY | {"quantization_config": how})
+    assert (config.weights, config.expert_weights) == (held, "")
+    footprint(config)  # a name that the writer knows
+
+
+@pytest.mark.parametrize("left", [["re:.*self_attn.*", "lm_head"], ["model.layers.0.self_attn.q_proj",
+                                                                    "model.layers.1.self_attn.q_proj"]])  # fmt: skip
+def test_experts_alone_are_narrow_where_attention_is_left_out(left: list[str]) -> None:
+    how = grouped({"type": "int", "num_bits": 4}, ignore=left)
+    config = load_config(EXPERTS | {"quantization_config": how})
+    assert (config.weights, config.expert_weights) == ("", "int4")
+    with pytest.raises(UnsupportedError, match="attention is left in 16 bits"):
+        load_config(TINY | {"quantization_config": how})
+
+
+UNKNOWN: list[tuple[dict[str, Any], str]] = [
+    ({"quant_method": "gptq", "bits": 3}, "bits = 3; expected one of 4, 8"),
+    ({"quant_method": "bitsandbytes"}, "neither load_in_8bit"), ({"quant_method": "hqq"}, "quant_method 'hqq'"),
+    ({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}, "quant_algo 'MIXED_PRECISION'"),
+    (grouped({"type": "int", "num_bits": 2}), "num_bits = 2"),
+    (grouped({"type": "int", "num_bits": 4}, {"type": "float", "num_bits": 8}), "config_groups of 2 kinds"),
+    (grouped({"type": "int", "num_bits": 4}, sparsity_config={"sparsity_structure": "2:4"}), "sparsity_config"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("how", "said"), UNKNOWN)
+def test_methods_that_are_not_described_are_refused(how: dict[str, Any], said: str) -> None:
+    with pytest.raises(UnsupportedError, match=said):
+        load_config(TINY | {"quantization_config": how})
+
+
 def test_footprint_counts_every_layer() -> None:
     found = footprint(load_config("Qwen/Qwen3-8B"))
     assert found.weight_bytes == 2 * 8_190_735_360

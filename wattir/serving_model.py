@@ -282,16 +282,15 @@ class Served:
 
 def _shape(config: Any, deployment: Deployment) -> tuple[Routing, Shape]:
     """The routing of experts, and what the engine's own costs depend on."""
-    layers = scans = 0
     routing, held = Routing(0, 0, deployment.copies), ""
-    for layer, times in config.layers:
-        layers += times
-        scans += times if type(layer.mixer).__name__ in ("Mamba", "DeltaNet") else 0
+    for layer, _ in config.layers:
         if type(layer.feed).__name__ == "Experts":
             held = deployment.weights or config.expert_weights or config.weights
             routing = Routing(layer.feed.count, layer.feed.chosen, deployment.copies, held, deployment.ep_size)
     narrow, packed = float(held == "fp8"), float(held in ("mxfp4", "int4"))
-    return routing, Shape(layers, scans, narrow, packed, busiest(deployment.ep_size), deployment.tp_size)
+    return routing, Shape(
+        config.depth, config.recurrent, narrow, packed, busiest(deployment.ep_size), deployment.tp_size
+    )
 
 
 def _shared(share: float, copies: int) -> float:

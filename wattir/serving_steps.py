@@ -166,9 +166,10 @@ EXPERTS = {
             ("vllm_fp8moe_flashinfer_cutlass_flashinferexperts_power_law_1.2_fp8_block", "fp8")),
     "mxfp4": (("moe_torch_flow_power_law_1.2_w4a8_mxfp4_mxfp8", "fp8"),
               ("vllm_gptossmxfp4moe_triton_oaitritonmxfp4expertsmonolithic_power_law_1.2_w4a16_mxfp4", "bf16")),
+    "nvfp4": (("moe_torch_flow_cutlass_power_law_1.2", "fp4"),),
 }  # fmt: skip
 """Libraries that vLLM calls for experts held so, the first that a machine knows, and what they compute in: its own in
-Triton; DeepGEMM, which it prefers for 8 bits since 0.11; for 4 bits TensorRT-LLM's on Blackwell and Triton's on Hopper.
+Triton; DeepGEMM, which it prefers for 8 bits since 0.11; for mxfp4 TensorRT-LLM's on Blackwell and Triton's on Hopper; for nvfp4 those of CUTLASS in TensorRT-LLM.
 With tokens spread over experts by a power law, as texts of one kind do."""
 NO_WORSE = tuple(ROW_CONSTANTS.index(name) for name in ("s_per_byte", "s_per_cache_byte", "fixed_s"))
 

@@ -15,7 +15,8 @@ class Attention:
     """Softmax attention with `kv_heads` keys and values for `heads` queries; `window`: keys seen by one query, 0: all.
 
     `qk_norm`: norms of queries and keys over a ``head`` or over ``all`` heads; `rotary`: the share of a head that
-    turns, 0 for none; `gated`: a gate as wide as the heads; `sinks`: a learned logit a head.
+    turns, 0 for none; `gated`: a gate as wide as the heads; `sinks`: a learned logit a head; `v_dim`: of a value, where
+    it is not that of a key; `norm_bias`: of the norms of queries and keys; `out_norm`: a norm before the last product.
     """
 
     heads: int
@@ -29,12 +30,26 @@ class Attention:
     rotary: float = 1.0
     gated: bool = False
     sinks: bool = False
+    v_dim: int = 0
+    norm_bias: bool = False
+    out_norm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Sparse attention (DeepSeek-V3.2): `heads` small queries of `dim` score every key of one small head; only the
+    `top` best are attended to. The small keys are cached in 8 bits."""
+
+    heads: int
+    dim: int
+    top: int
 
 
 @dataclass(frozen=True, slots=True)
 class LatentAttention:
     """Multi-head latent attention (DeepSeek-V2): keys and values of all heads come from one latent of `kv_rank` and a
-    shared rotary part of `rope_dim`; these two are what the cache holds. `q_rank` 0: queries come straight."""
+    shared rotary part of `rope_dim`; these two are what the cache holds. `q_rank` 0: queries come straight. `index`:
+    what chooses the keys, None: all are attended to."""
 
     heads: int
     q_rank: int
@@ -42,18 +57,43 @@ class LatentAttention:
     nope_dim: int
     rope_dim: int
     v_dim: int
+    index: Index | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Mamba:
     """Mamba-2: `heads` of `head_dim` with `state` numbers for each channel, `groups` of inputs and outputs, a
-    convolution over `width` positions."""
+    convolution over `width` positions. `bias`: of the products; `norm`: of the results, before the last product."""
 
     heads: int
     head_dim: int
     state: int
     groups: int
     width: int = 4
+    bias: bool = False
+    conv_bias: bool = True
+    norm: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FirstMamba:
+    """Mamba: `inner` channels with `state` numbers each, steps from a product of rank `rank`, a convolution over
+    `width` positions. `norms`: of steps, inputs and outputs (Jamba)."""
+
+    inner: int
+    state: int
+    rank: int
+    width: int = 4
+    bias: bool = False
+    conv_bias: bool = True
+    norms: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShortConv:
+    """A gated convolution over `width` positions and nothing else (LFM2)."""
+
+    width: int
     bias: bool = False
 
 
@@ -69,20 +109,40 @@ class DeltaNet:
 
 
 @dataclass(frozen=True, slots=True)
+class KimiDelta:
+    """Kimi delta attention: a gated delta net of `heads` of `head_dim` whose state forgets by channel. `rank`: of the
+    products that make forgetting and the gate, 0: full."""
+
+    heads: int
+    head_dim: int
+    rank: int = 0
+    width: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Mixers that read the same positions side by side; their results are added (Falcon-H1)."""
+
+    parts: tuple[Attention | Mamba, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Mlp:
-    """Two products, three where `gated`."""
+    """Two products, three where `gated`; `norm`: before the last one."""
 
     width: int
     gated: bool = True
     bias: bool = False
     act: str = "silu"
+    norm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Experts:
     """`count` experts of `width`, of which each token goes to `chosen`; and a shared one of `shared_width` (0: none),
     behind a gate of its own where `shared_gate`. `bias`: of the experts' products; `router_bias`: of the router, a
-    weight where it takes part in the product, else ``correction``."""
+    weight where it takes part in the product, else ``correction``. `latent`: how wide the tokens are that the experts
+    see, narrowed and widened by a product each (0: as they come)."""
 
     count: int
     chosen: int
@@ -93,9 +153,11 @@ class Experts:
     bias: bool = False
     router_bias: str = ""
     act: str = "silu"
+    latent: int = 0
 
 
-Mixer: TypeAlias = Attention | LatentAttention | Mamba | DeltaNet
+Recurrent: TypeAlias = Mamba | FirstMamba | DeltaNet | KimiDelta
+Mixer: TypeAlias = Attention | LatentAttention | Recurrent | ShortConv | Beside
 Feed: TypeAlias = Mlp | Experts
 
 
@@ -107,6 +169,13 @@ class Layer:
     mixer: Mixer | None
     feed: Feed | None
     norms: str = "pre"
+
+    @property
+    def mixers(self) -> tuple[Mixer, ...]:
+        """Its mixers, one by one."""
+        if self.mixer is None:
+            return ()
+        return self.mixer.parts if isinstance(self.mixer, Beside) else (self.mixer,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +236,7 @@ class Decoder:
     norm_bias: bool = False
     head_bias: bool = False
     positions: int = 0
+    embedding_norm: bool = False
     towers: tuple[str, ...] = ()
     dtype: str = "bf16"
     weights: str = ""
@@ -177,3 +247,8 @@ class Decoder:
     def depth(self) -> int:
         """How many layers there are."""
         return sum(times for _, times in self.layers)
+
+    @property
+    def recurrent(self) -> int:
+        """How many layers keep a state that every position changes."""
+        return sum(times for layer, times in self.layers if any(isinstance(each, Recurrent) for each in layer.mixers))

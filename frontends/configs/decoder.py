@@ -75,8 +75,9 @@ def decoder_graphs(
 
     Prefill: `seq` new tokens of each of `batch` texts behind `past` ones in the cache (a prefix, or earlier chunks),
     logits of each text's last token. Decode: one new token behind `past`, which counts none of the new. `tp`, `ep`: how
-    many devices share the layers and the experts; `weights`: bf16, fp16, fp8, int8, int4 or mxfp4; `kv_cache`: bf16,
-    fp16, fp32 or fp8. The cache is tensors of role ``state``; sums and exchanges are ops of kind ``collective``.
+    many devices share the layers and the experts; `weights`: one of `writer.WEIGHTS`, such as fp8, int4 or nvfp4;
+    `kv_cache`: bf16, fp16, fp32 or fp8. The cache is tensors of role ``state``; sums and exchanges are ops of kind
+    ``collective``.
     InputError names the key and the limit where the parallelism is impossible.
     """
     how: dict[str, Any] = {"tp": tp, "ep": ep, "weights": weights, "kv_cache": kv_cache}
@@ -159,6 +160,8 @@ def _embedded(w: Writer, config: Decoder, span: Span) -> tuple[str, str]:
         function="embedding",
     )
     x = w.all_reduce("model.embed_tokens.all_reduce", x)
+    if config.embedding_norm:
+        x = _norm(w, "model.embed_norm", x, config)
     if not config.positions:
         return x, ids
     table = w.weight("model.embed_positions.weight", (config.positions, config.hidden))
@@ -173,7 +176,8 @@ def _rotary_tables(w: Writer, config: Decoder, span: Span) -> tuple[str, ...]:
     widths = {
         mixer.rope_dim if isinstance(mixer, LatentAttention) else int(mixer.head_dim * mixer.rotary)
         for layer, _ in config.layers
-        if isinstance(mixer := layer.mixer, (Attention, LatentAttention))
+        for mixer in layer.mixers
+        if isinstance(mixer, (Attention, LatentAttention))
     } - {0}
     shape = (span.new, max(widths, default=0))
     return tuple(

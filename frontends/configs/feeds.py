@@ -26,11 +26,12 @@ def feed_forward(w: Writer, x: str, feed: Feed, spread: Spread) -> str:
 def mlp(w: Writer, x: str, m: Mlp, weights: str = "") -> str:
     """down(act(gate(x)) * up(x)), or down(act(up(x)))."""
     hidden, width = int(str(w.shape(x)[-1])), w.share("intermediate_size", m.width)
-    if not m.gated:
+    if m.gated:
+        gate = w.act("act", m.act, w.linear("gate_proj", x, width, m.bias, weights))
+        up = w.pointwise("mul", "mul", w.linear("up_proj", x, width, m.bias, weights), gate)
+    else:
         up = w.act("act", m.act, w.linear("up_proj", x, width, m.bias, weights))
-        return w.linear("down_proj", up, hidden, m.bias, weights)
-    gate = w.act("act", m.act, w.linear("gate_proj", x, width, m.bias, weights))
-    up = w.pointwise("mul", "mul", w.linear("up_proj", x, width, m.bias, weights), gate)
+    up = w.norm("norm", up, "rms_norm") if m.norm else up
     return w.linear("down_proj", up, hidden, m.bias, weights)
 
 
@@ -41,6 +42,9 @@ def _experts(w: Writer, x: str, e: Experts, spread: Spread) -> str:
         raise InputError(f"ep = {spread.ep}: {w.builder.name} has num_experts = {e.count}, which {spread.ep} does not "
                          f"divide; expected a divisor of {e.count}")  # fmt: skip
     choice = _route(w, x, e)
+    seen, whole = x, int(str(hidden))
+    if e.latent:
+        x, hidden = w.linear("latent_in", x, e.latent), e.latent
     width = e.width if spread.ep > 1 else w.share("moe_intermediate_size", e.width)
     tokens = product(lead) * spread.copies
     rows = ceildiv(tokens * e.chosen, spread.ep)
@@ -56,7 +60,8 @@ def _experts(w: Writer, x: str, e: Experts, spread: Spread) -> str:
         shape = (product(lead) * e.chosen, hidden)
         out = w.op("collective", "combine", (out,), shape, "all_to_all", function="all_to_all", ranks=spread.ep)
     out = w.op("reduction", "experts.sum", (out, choice), (*lead, hidden), "sum", function="sum", length=e.chosen)
-    return _with_shared(w, x if spread.copies == 1 else choice, out, e) if e.shared_width else out
+    out = w.linear("latent_out", out, whole) if e.latent else out
+    return _with_shared(w, seen, out, e) if e.shared_width else out
 
 
 def _route(w: Writer, x: str, e: Experts) -> str:

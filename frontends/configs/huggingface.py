@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from wattir.errors import ModelFileError, UnsupportedError, suggestion
 from wattir.frontends.configs import families_dense as dense
+from wattir.frontends.configs import families_hybrid as hybrid
 from wattir.frontends.configs import families_sparse as sparse
-from wattir.frontends.configs.architecture import Decoder, Layer
+from wattir.frontends.configs.architecture import Decoder, Experts, Layer
 from wattir.frontends.configs.families_dense import Layers, hidden_of
-from wattir.frontends.configs.keys import Keys
+from wattir.frontends.configs.keys import Keys, unread
+from wattir.frontends.configs.quantization import quantized
 from wattir.frontends.configs.vision import vision_of
 
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
@@ -29,7 +30,13 @@ def decoder_of(keys: Keys, name: str) -> Decoder:
             f"{near}; with transformers installed, give the model object instead"
         )
     layers, parts = family(text)
-    held = _quantization(keys if "quantization_config" in keys else text)
+    if strange := unread(text):
+        raise UnsupportedError(
+            f"{text.where}: {strange[0]} = {str(text.values[strange[0]])[:60]!r}, which models of type {inner!r} are "
+            "not known to have; with transformers installed, give the model object instead"
+        )
+    experts = any(isinstance(layer.feed, Experts) for layer in layers)
+    held = quantized(keys if "quantization_config" in keys else text, len(layers), experts)
     return Decoder(
         name=name, source=keys.where, hidden=hidden_of(text), vocab=text.whole("vocab_size"), layers=_counted(layers),
         tied=text.flag("tie_word_embeddings", keys.flag("tie_word_embeddings", inner in TIED)),
@@ -47,14 +54,19 @@ def _language(keys: Keys) -> tuple[str, Keys]:
     """The type and the keys of the language model, which may be a part of the configuration."""
     if not isinstance(keys.values.get("model_type"), str):
         raise ModelFileError(f"{keys.where}: no model_type; expected a config.json of transformers")
-    text = next((keys.part(part) for part in ("text_config", "llm_config") if part in keys), keys)
+    text = next((keys.part(part) for part in ("text_config", "llm_config", "language_config") if part in keys), keys)
     inner, outer = text.text("model_type", ""), keys.text("model_type")
-    return (inner if inner in FAMILIES else outer), text
+    own = inner and not inner.startswith(outer)
+    return (inner if inner in FAMILIES or own else outer), text
 
 
 TOWERS = ("vision", "audio")
 
-TIED = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", "bloom", "falcon", "starcoder2", "phi3small"})
+TIED = frozenset({
+    "gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", "gpt-sw3", "gpt_bigcode", "gpt_neo", "bloom", "falcon",
+    "starcoder2", "phi3small", "mpt", "opt", "xglm", "biogpt", "cohere", "cohere2", "ernie4_5", "ernie4_5_moe",
+    "smollm3", "vaultgemma", "minicpm3", "youtu", "mamba", "falcon_mamba", "lfm2", "lfm2_moe",
+})  # fmt: skip
 """Types whose library default is that the head reads the embedding."""
 
 
@@ -69,36 +81,6 @@ def _dtype(*keys: Keys) -> str:
     return "bf16"
 
 
-def _quantization(keys: Keys) -> dict[str, Any]:
-    """`weights` and `expert_weights` of the quantization that a configuration declares."""
-    if "quantization_config" not in keys:
-        return {}
-    how = keys.part("quantization_config")
-    method = how.text("quant_method", "")
-    bits = how.whole("bits", default=0, least=0)
-    if method == "mxfp4":
-        return {"expert_weights": "mxfp4"}
-    if method in ("fp8", "fbgemm_fp8", "modelopt"):
-        return {"weights": "fp8" if method == "fp8" else "fp8_channel"}
-    if method in ("awq", "gptq", "auto-round") and bits in (0, 4):
-        return {"weights": "int4"}
-    if method in ("bitsandbytes", "gptq", "compressed-tensors"):
-        return {"weights": _tensors_of(how, bits)}
-    raise UnsupportedError(f"{how.where}: quant_method {method!r}; expected fp8, mxfp4, awq, gptq, compressed-tensors "
-                           "or bitsandbytes; leave it out and ask for a weights dtype")  # fmt: skip
-
-
-def _tensors_of(how: Keys, bits: int) -> str:
-    if how.flag("load_in_8bit") or bits == 8:
-        return "int8"
-    for group in how.values.get("config_groups", {}).values() if "config_groups" in how else ():
-        weights = Keys(group, how.where).part("weights")
-        kind = weights.text("type", "int")
-        narrow = "fp8" if weights.text("strategy", "channel") == "block" else "fp8_channel"
-        return "int4" if weights.whole("num_bits") == 4 else (narrow if kind == "float" else "int8")
-    return "int4"
-
-
 def _counted(layers: Layers) -> tuple[tuple[Layer, int], ...]:
     """Each kind of layer once with its count, in order of first appearance: their order does not change the work."""
     counts: dict[Layer, int] = {}
@@ -110,20 +92,37 @@ def _counted(layers: Layers) -> tuple[tuple[Layer, int], ...]:
 FAMILIES: dict[str, Callable[[Keys], dense.Found]] = {
     kind: family
     for family, kinds in {
-        dense.llama: "llama yi smollm", dense.mistral: "mistral ministral pixtral",
-        dense.qwen2: "qwen2 qwen2_vl qwen2_vl_text qwen2_5_vl qwen2_5_vl_text glm",
-        dense.qwen3: "qwen3 qwen3_vl qwen3_vl_text",
-        dense.olmo: "olmo", dense.olmo2: "olmo2", dense.phi: "phi", dense.phi3: "phi3 phi3_v",
-        dense.phi3small: "phi3small", dense.gpt2: "gpt2", dense.gptj: "gptj", dense.gpt_neox: "gpt_neox",
-        dense.bloom: "bloom",
-        dense.falcon: "falcon", dense.starcoder2: "starcoder2",
-        dense.gemma: "gemma", dense.gemma2: "gemma2", dense.gemma3: "gemma3 gemma3_text",
-        sparse.mixtral: "mixtral", sparse.qwen2_moe: "qwen2_moe", sparse.olmoe: "olmoe",
+        dense.llama: "llama yi smollm cwm exaone granite helium iquestcoder", dense.arcee: "arcee",
+        dense.apertus: "apertus", dense.bitnet: "bitnet", dense.ernie: "ernie4_5", dense.seed_oss: "seed_oss",
+        dense.smollm3: "smollm3", dense.mistral: "mistral ministral ministral3 pixtral",
+        dense.internlm3: "internlm3", dense.exaone4: "exaone4", dense.hyperclovax: "hyperclovax",
+        dense.hunyuan: "hunyuan_v1_dense",
+        dense.qwen2: "qwen2 qwen2_vl qwen2_vl_text qwen2_5_vl qwen2_5_vl_text qwen2_5_omni_text",
+        dense.qwen3: "qwen3 qwen3_vl qwen3_vl_text", dense.glm: "glm", dense.glm4: "glm4",
+        dense.cohere: "cohere cohere2", dense.nemotron: "nemotron jais2", dense.nanochat: "nanochat",
+        dense.stablelm: "stablelm", dense.persimmon: "persimmon", dense.opt: "opt", dense.biogpt: "biogpt",
+        dense.xglm: "xglm", dense.olmo: "olmo", dense.olmo2: "olmo2 olmo3", dense.phi: "phi",
+        dense.phi3: "phi3 phi3_v", dense.phi3small: "phi3small", dense.gpt2: "gpt2 gpt-sw3",
+        dense.gpt_bigcode: "gpt_bigcode", dense.gpt_neo: "gpt_neo", dense.gptj: "gptj codegen",
+        dense.gpt_neox: "gpt_neox", dense.bloom: "bloom", dense.mpt: "mpt", dense.falcon: "falcon",
+        dense.starcoder2: "starcoder2", dense.gemma: "gemma", dense.gemma2: "gemma2",
+        dense.gemma3: "gemma3 gemma3_text", dense.vaultgemma: "vaultgemma",
+        sparse.mixtral: "mixtral", sparse.phimoe: "phimoe", sparse.minimax_m2: "minimax_m2",
+        sparse.flex_olmo: "flex_olmo", sparse.granitemoe: "granitemoe granitemoeshared", sparse.aria: "aria_text",
+        sparse.hunyuan_moe: "hunyuan_v1_moe", sparse.dbrx: "dbrx", sparse.qwen2_moe: "qwen2_moe",
+        sparse.olmoe: "olmoe",
         sparse.qwen3_moe: "qwen3_moe qwen3_vl_moe qwen3_vl_moe_text qwen3_omni_moe qwen3_omni_moe_text",
-        sparse.gpt_oss: "gpt_oss", sparse.llama4: "llama4 llama4_text",
-        sparse.deepseek: "deepseek_v3 deepseek_v2 kimi_k2", sparse.glm4_moe: "glm4_moe",
-        sparse.nemotron_h: "nemotron_h",
-        sparse.qwen3_next: "qwen3_next qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text",
+        sparse.gpt_oss: "gpt_oss", sparse.llama4: "llama4 llama4_text", sparse.dots: "dots1",
+        sparse.solar: "solar_open", sparse.sarvam: "sarvam_moe", sparse.hy_v3: "hy_v3",
+        sparse.exaone_moe: "exaone_moe", sparse.afmoe: "afmoe", sparse.mellum: "mellum",
+        sparse.mimo: "mimo_v2_flash", sparse.ernie_moe: "ernie4_5_moe",
+        sparse.deepseek: "deepseek_v3 deepseek_v2 deepseek_v32 kimi_k2 glm4_moe_lite sarvam_mla mistral4",
+        sparse.latent: "minicpm3 youtu", sparse.glm_dsa: "glm_moe_dsa", sparse.glm4_moe: "glm4_moe",
+        hybrid.mamba: "mamba falcon_mamba", hybrid.mamba2: "mamba2", hybrid.nemotron_h: "nemotron_h",
+        hybrid.bamba: "bamba", hybrid.granite_hybrid: "granitemoehybrid", hybrid.falcon_h1: "falcon_h1",
+        hybrid.jamba: "jamba", hybrid.qwen3_next: "qwen3_next qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text",
+        hybrid.olmo_hybrid: "olmo_hybrid", hybrid.kimi_linear: "kimi_linear", hybrid.lfm2: "lfm2",
+        hybrid.lfm2_moe: "lfm2_moe",
     }.items()
     for kind in kinds.split()
 }  # fmt: skip

@@ -13,13 +13,19 @@ LARGEST = 2**24
 
 
 class Keys:
-    """A mapping with the place it came from: a path, or a name and its table."""
+    """A mapping with the place it came from: a path, or a name and its table. `asked`: the keys that were looked at."""
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
         self.values, self.where = values, where
+        self.asked: set[str] = set()
 
     def __contains__(self, key: str) -> bool:
-        return self.values.get(key) is not None
+        return self.get(key) is not None
+
+    def get(self, key: str) -> Any:
+        """The value, which may be anything; None where there is none."""
+        self.asked.add(key)
+        return self.values.get(key)
 
     def whole(self, key: str, *others: str, default: int | None = None, least: int = 1) -> int:
         """A whole number under the first of these keys that is there."""
@@ -35,7 +41,7 @@ class Keys:
 
     def number(self, key: str, default: float) -> float:
         """A number of at least 0."""
-        value = self.values.get(key)
+        value = self.get(key)
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= LARGEST:
@@ -44,7 +50,7 @@ class Keys:
 
     def flag(self, key: str, default: bool = False) -> bool:
         """True or False."""
-        value = self.values.get(key)
+        value = self.get(key)
         if value is None:
             return default
         if not isinstance(value, bool):
@@ -53,7 +59,7 @@ class Keys:
 
     def text(self, key: str, default: str | None = None) -> str:
         """A text."""
-        value = self.values.get(key)
+        value = self.get(key)
         if value is None:
             if default is None:
                 raise self.missing(key, "a text")
@@ -64,7 +70,7 @@ class Keys:
 
     def words(self, key: str) -> list[Any]:
         """A list, or none."""
-        value = self.values.get(key)
+        value = self.get(key)
         if value is None:
             return []
         if not isinstance(value, list) or len(value) > LARGEST:
@@ -73,7 +79,7 @@ class Keys:
 
     def part(self, key: str) -> Keys:
         """A configuration in this one."""
-        value = self.values.get(key)
+        value = self.get(key)
         if value is None:
             raise self.missing(key, "a configuration")
         if not isinstance(value, Mapping):
@@ -89,6 +95,21 @@ class Keys:
     def wrong(self, key: str, expected: str) -> ModelFileError:
         """The error of a value that cannot be."""
         return ModelFileError(f"{self.where}: {key} = {str(self.values[key])[:60]!r}; expected {expected}")
+
+
+SHAPING = frozenset({
+    "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "zero_expert_num", "moe_latent_size",
+    "kv_lora_rank", "index_topk", "cross_attention_layers", "attention_k_eq_v", "num_kv_shared_layers",
+    "hidden_size_per_layer_input", "altup_num_inputs", "hc_mult", "ssm_state_size", "mamba_d_state", "mamba_num_heads",
+    "mamba_n_heads", "linear_num_value_heads", "linear_attn_config", "lru_width", "layers_block_type", "block_types",
+    "hybrid_override_pattern", "full_attn_idxs",
+})  # fmt: skip
+"""Keys of parts of a network that change what has to be computed."""
+
+
+def unread(keys: Keys) -> list[str]:
+    """Keys of `SHAPING` that say something and that nobody looked at: this model of a known type is another one."""
+    return [key for key in keys.values if key in SHAPING - keys.asked and keys.values[key] not in (None, 0, 1, "", [])]
 
 
 def read_json(path: str) -> Keys:

@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from wattir.dims import Size, product
-from wattir.frontends.configs.architecture import Attention, DeltaNet, LatentAttention, Mamba, Mixer
+from wattir.frontends.configs.architecture import (
+    Attention,
+    Beside,
+    DeltaNet,
+    FirstMamba,
+    Index,
+    KimiDelta,
+    LatentAttention,
+    Mamba,
+    Mixer,
+    ShortConv,
+)
 from wattir.frontends.configs.writer import Writer
 from wattir.kinds import DTYPE_BYTES
 
@@ -46,6 +57,22 @@ def mix(w: Writer, x: str, mixer: Mixer, span: Span, rotary: tuple[str, ...]) ->
             return _mamba(w, x, mixer, span)
         case DeltaNet():
             return _delta(w, x, mixer, span)
+        case FirstMamba():
+            return _first_mamba(w, x, mixer, span)
+        case KimiDelta():
+            return _kimi_delta(w, x, mixer, span)
+        case ShortConv():
+            return _gated_conv(w, x, mixer, span)
+        case Beside():
+            return _beside(w, x, mixer, span, rotary)
+
+
+def _beside(w: Writer, x: str, mixer: Beside, span: Span, rotary: tuple[str, ...]) -> str:
+    outs = []
+    for part in mixer.parts:
+        with w.at("self_attn" if isinstance(part, Attention) else "mamba"):
+            outs.append(mix(w, x, part, span, rotary))
+    return w.pointwise("sum", "add", *outs, ops=len(outs) - 1)
 
 
 # ---- attention ------------------------------------------------------------------------------------------------------
@@ -53,16 +80,17 @@ def mix(w: Writer, x: str, mixer: Mixer, span: Span, rotary: tuple[str, ...]) ->
 
 def _attention(w: Writer, x: str, a: Attention, span: Span, rotary: tuple[str, ...]) -> str:
     heads, kv_heads = w.share("num_attention_heads", a.heads), shared_kv_heads(w, a.kv_heads)
-    hidden, d = int(str(w.shape(x)[-1])), a.head_dim
-    q = w.linear("q_proj", x, heads * d * (2 if a.gated else 1), a.qkv_bias)
+    hidden, d, dv = int(str(w.shape(x)[-1])), a.head_dim, a.v_dim or a.head_dim
+    q = w.linear("q_proj", x, heads * (d + dv if a.gated else d), a.qkv_bias)
     k = w.linear("k_proj", x, kv_heads * d, a.qkv_bias)
-    v = w.linear("v_proj", x, kv_heads * d, a.qkv_bias)
+    v = w.linear("v_proj", x, kv_heads * dv, a.qkv_bias)
     q, k = (_placed(w, name, t, a, rotary, n * d) for name, t, n in (("q", q, heads), ("k", k, kv_heads)))
     k, v = (_cache(w, name, t, span, a.window) for name, t in (("key", k), ("value", v)))
     sinks = (w.weight("sinks", (heads,)),) if a.sinks else ()
-    out = attend(w, (q, k, v, *sinks), span, heads, kv_heads, d, d, a.window)
+    out = attend(w, (q, k, v, *sinks), span, heads, kv_heads, d, dv, a.window)
     if a.gated:
         out = w.pointwise("gate", "sigmoid_mul", out, q, ops=2, special=2)
+    out = w.norm("out_norm", out, "rms_norm") if a.out_norm else out
     return w.linear("o_proj", out, hidden, a.out_bias)
 
 
@@ -75,22 +103,23 @@ def _placed(w: Writer, name: str, x: str, a: Attention, rotary: tuple[str, ...],
     """Queries or keys with their norm and position."""
     if a.qk_norm:
         length = a.head_dim if a.qk_norm == "head" else width
-        x = w.norm(f"{name}_norm", x, "rms_norm", a.qk_norm_weight, length=length)
+        kind = "layer_norm" if a.norm_bias else "rms_norm"
+        x = w.norm(f"{name}_norm", x, kind, a.qk_norm_weight, a.norm_bias, length)
     return w.pointwise(f"{name}_rotary", "rotary", x, *rotary, ops=3) if a.rotary else x
 
 
-def _cache(w: Writer, name: str, new: str, span: Span, window: int = 0) -> str:
+def _cache(w: Writer, name: str, new: str, span: Span, window: int = 0, dtype: str = "") -> str:
     """All keys (or values) that can be seen: the new ones, written behind those of the cache where there is one."""
     width = int(str(w.shape(new)[-1]))
-    stored = int(width * DTYPE_BYTES[w.held.cache]) * w.times
+    stored = int(width * DTYPE_BYTES[dtype or w.held.cache]) * w.times
     if window:
         w.windows[window] = w.windows.get(window, 0) + stored
     else:
         w.token_bytes += stored
     if not span.cached:
         return new
-    past = w.state(f"past_{name}", (span.batch, span.past, width))
-    out = w.state(f"{name}s", (span.batch, span.keys, width))
+    past = w.state(f"past_{name}", (span.batch, span.past, width), dtype)
+    out = w.state(f"{name}s", (span.batch, span.keys, width), dtype)
     attrs: dict[str, Any] = {"function": "cache_append", "updates": span.batch * span.new * width}
     w.builder.op("scatter", (past, new), (out,), name=w.path(f"{name}_cache"), source="cache", times=w.times, **attrs)
     return out
@@ -110,30 +139,55 @@ def attend(
 def _latent(w: Writer, x: str, a: LatentAttention, span: Span, rotary: tuple[str, ...]) -> str:
     heads, hidden = w.share("num_attention_heads", a.heads), int(str(w.shape(x)[-1]))
     d = a.nope_dim + a.rope_dim
-    q = x
+    q_low = x
     if a.q_rank:
-        q = w.norm("q_a_layernorm", w.linear("q_a_proj", x, a.q_rank), "rms_norm")
-    q = w.linear("q_b_proj" if a.q_rank else "q_proj", q, heads * d)
+        q_low = w.norm("q_a_layernorm", w.linear("q_a_proj", x, a.q_rank), "rms_norm")
+    q = w.linear("q_b_proj" if a.q_rank else "q_proj", q_low, heads * d)
     q = w.pointwise("q_rotary", "rotary", q, *rotary, ops=3)
     latent = w.linear("kv_a_proj_with_mqa", x, a.kv_rank + a.rope_dim)
     latent = w.pointwise("k_rotary", "rotary", latent, *rotary, ops=3)
     latent = w.norm("kv_a_layernorm", latent, "rms_norm", length=a.kv_rank)
     latent = _cache(w, "latent", latent, span)
+    chosen = (_chosen(w, q_low, x, a.index, span),) if a.index else ()
     attended = _absorbed if span.one_token else _expanded
-    return w.linear("o_proj", attended(w, q, latent, a, span, heads), hidden)
+    return w.linear("o_proj", attended(w, q, latent, a, span, heads, chosen), hidden)
 
 
-def _expanded(w: Writer, q: str, latent: str, a: LatentAttention, span: Span, heads: int) -> str:
+INDEX_DTYPE = "fp8"
+"""What DeepSeek-V3.2 scores keys in, and caches them as."""
+
+
+def _chosen(w: Writer, q: str, x: str, a: Index, span: Span) -> str:
+    """The places of the best keys of every query: small queries times all small keys, weighted by head. Every device
+    scores all heads."""
+    q = w.linear("indexer.wq_b", q, a.heads * a.dim)
+    k = w.norm("indexer.k_norm", w.linear("indexer.wk", x, a.dim), "layer_norm", bias=True)
+    weights = w.linear("indexer.weights_proj", x, a.heads)
+    keys = _cache(w, "index_key", k, span, dtype=INDEX_DTYPE)
+    shape = (span.batch, span.new, span.keys)
+    scores = w.op("matmul", "indexer.scores", (q, keys, weights), shape, "bmm", groups=span.batch,
+                  m=span.new * a.heads, n=span.keys, k=a.dim, math=INDEX_DTYPE)  # fmt: skip
+    return w.op("sort", "indexer.topk", (scores,), (span.batch, span.new, a.top), "topk", "int64", function="topk",
+                length=span.keys)  # fmt: skip
+
+
+def _expanded(
+    w: Writer, q: str, latent: str, a: LatentAttention, span: Span, heads: int, chosen: tuple[str, ...]
+) -> str:  # fmt: skip
     """Keys and values of all heads are made from the latents."""
     n, width = heads * (a.nope_dim + a.v_dim), span.batch * span.keys
     weight = w.weights("kv_b_proj.weight", (n, a.kv_rank), w.held.weights)
     ins = (w.narrowed(latent, w.held.weights), *weight)
     made = w.op("matmul", "kv_b_proj", ins, (span.batch, span.keys, n), "linear", groups=1, m=width, n=n, k=a.kv_rank,
                 **w.math(w.held.weights))  # fmt: skip
-    return attend(w, (q, made, latent), span, heads, heads, a.nope_dim + a.rope_dim, a.v_dim)
+    window = a.index.top if a.index else 0
+    ins = (q, made, latent, *chosen)
+    return attend(w, ins, span, heads, heads, a.nope_dim + a.rope_dim, a.v_dim, window)
 
 
-def _absorbed(w: Writer, q: str, latent: str, a: LatentAttention, span: Span, heads: int) -> str:
+def _absorbed(
+    w: Writer, q: str, latent: str, a: LatentAttention, span: Span, heads: int, chosen: tuple[str, ...]
+) -> str:  # fmt: skip
     """The products that make keys and values act on queries and results instead: all heads share the latents."""
     rows = span.batch * span.new
     up = w.weights("kv_b_proj.k", (heads, a.kv_rank, a.nope_dim), w.held.weights)
@@ -141,7 +195,8 @@ def _absorbed(w: Writer, q: str, latent: str, a: LatentAttention, span: Span, he
     math = w.math(w.held.weights) and {"math": w.held.dtype}
     q = w.op("matmul", "absorb_k", (q, *up), (span.batch, span.new, heads * (a.kv_rank + a.rope_dim)), "bmm",
              groups=heads, m=rows, n=a.kv_rank, k=a.nope_dim, **math)  # fmt: skip
-    out = attend(w, (q, latent), span, heads, 1, a.kv_rank + a.rope_dim, a.kv_rank)
+    window = a.index.top if a.index else 0
+    out = attend(w, (q, latent, *chosen), span, heads, 1, a.kv_rank + a.rope_dim, a.kv_rank, window)
     return w.op("matmul", "absorb_v", (out, *down), (span.batch, span.new, heads * a.v_dim), "bmm", groups=heads,
                 m=rows, n=a.v_dim, k=a.kv_rank, **math)  # fmt: skip
 
@@ -153,11 +208,56 @@ def _mamba(w: Writer, x: str, a: Mamba, span: Span) -> str:
     heads, groups = w.share("mamba_num_heads", a.heads), shared_kv_heads(w, a.groups)
     hidden, inner, bc = int(str(w.shape(x)[-1])), heads * a.head_dim, 2 * groups * a.state
     mixed = w.linear("in_proj", x, 2 * inner + bc + heads, a.bias)
-    mixed = _short_conv(w, mixed, inner + bc, a.width, span, bias=True)
+    mixed = _short_conv(w, mixed, inner + bc, a.width, span, a.conv_bias)
     rates = tuple(w.weight(name, (heads,)) for name in ("A_log", "D", "dt_bias"))
     out = _recurrence(w, mixed, span, inner, heads * a.head_dim * a.state, 6, *rates)
-    out = w.norm("norm", w.act("gate", "silu", out, mixed), "rms_norm")
+    out = w.act("gate", "silu", out, mixed)
+    out = w.norm("norm", out, "rms_norm") if a.norm else out
     return w.linear("out_proj", out, hidden, a.bias)
+
+
+def _first_mamba(w: Writer, x: str, a: FirstMamba, span: Span) -> str:
+    inner, hidden = w.share("mamba channels", a.inner), int(str(w.shape(x)[-1]))
+    mixed = _short_conv(w, w.linear("in_proj", x, 2 * inner, a.bias), inner, a.width, span, a.conv_bias)
+    steps = w.all_reduce("x_proj.all_reduce", w.linear("x_proj", mixed, a.rank + 2 * a.state))
+    for name, length in (("dt", a.rank), ("b", a.state), ("c", a.state)) if a.norms else ():
+        steps = w.norm(f"{name}_layernorm", steps, "rms_norm", length=length)
+    rates = w.linear("dt_proj", w.op("copy", "dt", (steps,), (span.batch, span.new, a.rank), "slice", function="slice"),
+                     inner, bias=True)  # fmt: skip
+    decays = (w.weight("A_log", (inner, a.state)), w.weight("D", (inner,)))
+    out = _recurrence(w, mixed, span, inner, inner * a.state, 6, steps, rates, *decays)
+    return w.linear("out_proj", w.act("gate", "silu", out, mixed), hidden, a.bias)
+
+
+def _gated_conv(w: Writer, x: str, a: ShortConv, span: Span) -> str:
+    hidden = int(str(w.shape(x)[-1]))
+    width = w.share("hidden_size", hidden)
+    mixed = w.linear("in_proj", x, 3 * width, a.bias)
+    gated = w.pointwise("b_gate", "mul", mixed, last=width)
+    out = w.pointwise("c_gate", "mul", _short_conv(w, gated, width, a.width, span, a.bias, act=False), mixed)
+    return w.linear("out_proj", out, hidden, a.bias)
+
+
+def _kimi_delta(w: Writer, x: str, a: KimiDelta, span: Span) -> str:
+    heads, hidden = w.share("linear_num_heads", a.heads), int(str(w.shape(x)[-1]))
+    wide = heads * a.head_dim
+    conv = _short_conv(w, w.linear("qkv_proj", x, 3 * wide), 3 * wide, a.width, span, bias=False)
+    forget, gate = (_low_rank(w, name, x, a.rank, wide) for name in ("f", "g"))
+    rates = w.linear("b_proj", x, heads)
+    decays = (w.weight("A_log", (heads,)), w.weight("dt_bias", (wide,)))
+    out = _recurrence(w, conv, span, wide, heads * a.head_dim**2, 8, forget, rates, *decays)
+    out = w.pointwise("gate", "sigmoid_mul", w.norm("o_norm", out, "rms_norm", length=a.head_dim), gate, ops=2,
+                      special=2)  # fmt: skip
+    return w.linear("o_proj", out, hidden)
+
+
+def _low_rank(w: Writer, name: str, x: str, rank: int, wide: int) -> str:
+    """A product, or two with so few numbers between them."""
+    return (
+        w.linear(f"{name}_b_proj", w.linear(f"{name}_a_proj", x, rank), wide)
+        if rank
+        else w.linear(f"{name}_proj", x, wide)
+    )
 
 
 def _delta(w: Writer, x: str, a: DeltaNet, span: Span) -> str:
@@ -172,7 +272,9 @@ def _delta(w: Writer, x: str, a: DeltaNet, span: Span) -> str:
     return w.linear("out_proj", out, hidden)
 
 
-def _short_conv(w: Writer, x: str, channels: int, width: int, span: Span, bias: bool) -> str:
+def _short_conv(
+    w: Writer, x: str, channels: int, width: int, span: Span, bias: bool, act: bool = True
+) -> str:  # fmt: skip
     """A depthwise convolution over the last `width` positions, of which the cache holds the older ones."""
     ins = (x, w.weight("conv1d.weight", (channels, width)), *((w.weight("conv1d.bias", (channels,)),) if bias else ()))
     ins += _kept(w, "conv_state", (span.batch, channels, width - 1), span)
@@ -180,7 +282,7 @@ def _short_conv(w: Writer, x: str, channels: int, width: int, span: Span, bias: 
         "conv", "conv1d", ins, (span.batch, span.new, channels), "conv1d", batch=span.batch, c_in=channels,
         c_out=channels, groups=channels, kernel=(width,), in_spatial=(span.new,), out_spatial=(span.new,),
     )  # fmt: skip
-    return w.act("conv_act", "silu", out)
+    return w.act("conv_act", "silu", out) if act else out
 
 
 def _recurrence(w: Writer, x: str, span: Span, width: int, elements: int, ops: int, *others: str) -> str:

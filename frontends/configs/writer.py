@@ -24,14 +24,17 @@ WEIGHTS: dict[str, tuple[str, str, int, str]] = {
     "fp8": ("fp8", "fp8", 128 * 128, "fp32"),
     "fp8_channel": ("fp8", "fp8", 0, ""),
     "int8": ("int8", "int8", 0, ""),
+    "int8_only": ("int8", "", 128, "fp16"),
     "int4": ("int4", "", 128, "fp16"),
     "mxfp4": ("fp4", "", 32, "uint8"),
+    "nvfp4": ("fp4", "fp4", 16, "fp8"),
 }
 """How a product's weights are held: dtype, the dtype that its products run in ("": as the activations), weights to a
 scale (0: too few scales to count), dtype of a scale.
 
-fp8: blocks of 128 by 128 (DeepSeek-V3). fp8_channel: a scale a row (FBGEMM, compressed-tensors). int4: groups of 128
-(AWQ, GPTQ). mxfp4: groups of 32 (OCP MX 1.0)."""
+fp8: blocks of 128 by 128 (DeepSeek-V3). fp8_channel: a scale a row (FBGEMM, compressed-tensors). int8_only, int4:
+groups of 128 (GPTQ, AWQ), widened before they are multiplied. mxfp4: groups of 32 (OCP MX 1.0). nvfp4: groups of 16,
+activations too (NVIDIA)."""
 
 CACHES = ("bf16", "fp16", "fp32", "fp8")
 
@@ -186,5 +189,6 @@ class Writer:
 ACTIVATIONS = {
     "silu": (2, 2), "gelu": (6, 1), "gelu_pytorch_tanh": (8, 2), "gelu_new": (8, 2), "gelu_fast": (8, 2),
     "quick_gelu": (3, 2), "relu": (1, 0), "relu2": (2, 0), "swish": (2, 2), "gelu_tanh": (8, 2), "clamped": (6, 2),
+    "xielu": (6, 1),
 }  # fmt: skip
 """Operations and exponentials of one element."""

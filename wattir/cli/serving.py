@@ -56,7 +56,8 @@ def add_deployment(parser: Arguments) -> None:
 def add_held(parser: Arguments) -> None:
     """How numbers are held, and by which engine they are served."""
     add = parser.add_argument
-    add("--weights", metavar="DTYPE", help="bf16, fp16, fp8, fp8_channel, int8, int4 or mxfp4 (default: as the model)")
+    add("--weights", metavar="DTYPE", help="bf16, fp16, fp8, fp8_channel, int8, int8_only, int4, mxfp4 or nvfp4 "
+        "(default: as the model)")  # fmt: skip
     add("--kv-cache", metavar="DTYPE", help="bf16, fp16, fp32 or fp8 (default: as the model)")
     add("--engine", metavar="NAME", help="serving engine of the machine's file (default: vllm)")
 
