@@ -88,26 +88,29 @@ class Routing:
         return (CHANCE - missed_parts(chance, everywhere**ALIKE)) / (CHANCE - missed_parts(chance, everywhere))
 
     def padding(self, tokens: int) -> float:
-        """Rows that a product of experts multiplies besides those of this device's experts, where these are `PADDED`.
+        """Rows that a product of experts multiplies besides those of this device's experts, where it `pads`.
 
         DeepGEMM takes whole blocks of `EXPERT_ROWS` of one expert. vLLM lays rows out for the worst case, chosen *
         tokens + (EXPERT_ROWS - 1) * experts of the device, before it is known which are whose (compute_aligned_M in
         its fused_moe/deep_gemm_utils.py).
         """
-        if self.held != PADDED:
-            return 0.0
         foreign = self.chosen * tokens * self.copies * (1.0 - 1.0 / self.spread)
         return foreign + (EXPERT_ROWS - 1) * self.count / self.spread
 
 
-PADDED, PADDING = "fp8", ("Hopper", "Blackwell")
-"""Experts in blocks of 8 bit numbers, on these architectures, are multiplied by DeepGEMM."""
+PADDING = ("Hopper", "Blackwell")
+"""Architectures on which experts in blocks of 8 bit numbers are multiplied by DeepGEMM."""
 EXPERT_ROWS = 128
 """Rows of a block in DeepGEMM's grouped products.
 
 Qwen3-235B takes 15 ms more a step of 8 texts in 8 bits on 4 H100 than in 16 bits on 8, where each reads as many bytes.
 With these rows, and with lanes that wait for each other's prompts, architectures left out of mlenergy_v3_llm are off by
 6.7 % (H100) and 10.9 % (B200) of the joules in the median instead of 7.9 and 12.0 % (2026-11-27)."""
+
+
+def pads(device: Device, held: str) -> bool:
+    """Whether experts `held` so are multiplied with rows that only fill blocks."""
+    return held == "fp8" and device.architecture in PADDING
 
 
 def depends_on(work: Work | Op) -> str:
@@ -169,8 +172,8 @@ EXPERTS = {
     "nvfp4": (("moe_torch_flow_cutlass_power_law_1.2", "fp4"),),
 }  # fmt: skip
 """Libraries that vLLM calls for experts held so, the first that a machine knows, and what they compute in: its own in
-Triton; DeepGEMM, which it prefers for 8 bits since 0.11; for mxfp4 TensorRT-LLM's on Blackwell and Triton's on Hopper; for nvfp4 those of CUTLASS in TensorRT-LLM.
-With tokens spread over experts by a power law, as texts of one kind do."""
+Triton; DeepGEMM, which it prefers for 8 bits since 0.11; for mxfp4 TensorRT-LLM's on Blackwell and Triton's on Hopper,
+for nvfp4 CUTLASS. With tokens spread over experts by a power law, as texts of one kind do."""
 NO_WORSE = tuple(ROW_CONSTANTS.index(name) for name in ("s_per_byte", "s_per_cache_byte", "fixed_s"))
 
 
@@ -225,7 +228,7 @@ class Phase:
 
     def __init__(self, kernels: Kernels, device: Device, routing: Routing) -> None:
         self.static_w = device.coefficients.static_w
-        self.padded = device.architecture in PADDING
+        self.padded = pads(device, routing.held)
         self.dense = dict(zip(ROW_CONSTANTS, row_of(device, "matmul", device.math("fp8")).constants, strict=True))
         self.warnings, self.routing, self.names = kernels.warnings, routing, kernels.names
         self._known: dict[tuple[Any, ...], Demand] = {}
