@@ -85,8 +85,8 @@ def _scaled(engine: Engine, lender: Device, device: Device) -> Engine:
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What of a model the engine's own costs depend on: layers, those with a recurrent state; whether experts are held
-    in 8 bits and padded, or in 4 bits (1 or 0), and `busiest`: by how many standard deviations the busiest of their devices stands out;
-    `sharing`: devices that share every layer."""
+    in 8 bits and padded, or in 4 bits (1 or 0), and `busiest`: by how many standard deviations the busiest of their
+    devices stands out; `sharing`: devices that share every layer."""
 
     layers: Any
     scan_layers: Any
