@@ -63,7 +63,7 @@ def mixtral(k: Keys) -> Found:
 
 
 def phimoe(k: Keys) -> Found:
-    parts = {"norm": "layer_norm", "norm_bias": True, "head_bias": k.flag("lm_head_bias")}
+    parts: dict[str, Any] = {"norm": "layer_norm", "norm_bias": True, "head_bias": k.flag("lm_head_bias")}
     return plain(k, biased(k, window=everywhere(k)), experts_of(k), **parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from wattir.errors import UnsupportedError
 from wattir.frontends.configs.keys import Keys
@@ -12,7 +13,7 @@ SKIPPING = ("ignore", "ignored_layers", "modules_to_not_convert", "exclude_modul
 ATTENTION = ("self_attn", "attention", "attn")
 
 
-def quantized(keys: Keys, depth: int, experts: bool) -> dict[str, str]:
+def quantized(keys: Keys, depth: int, experts: bool) -> dict[str, Any]:
     """`weights` and `expert_weights` of a `Decoder` of so many layers; both are empty where nothing is declared.
 
     UnsupportedError where the method, its bits, or the modules that it leaves out are not described.
