@@ -1,10 +1,10 @@
 """Machines predicted from a relative alone: ``python -m benchmarks.transfer --data DIR [--json] [--only ID ...]``.
 
-Every measured machine is left out whole, and predicted from its limits and the coefficients of a relative, as a device
-file without measurements is (`wattir.lending`): of each kind of relation the nearest machine by its limits. A line for
-each set; where kernels name their library, one for those that the relative knows and one for all others. Coverage is
-that of the 90 % interval, widened by what it took on the *other* machines. Then what it takes on all of them, which
-`wattir.lending.WIDTHS` holds, and the A100 at clocks that its coefficients were not fitted at.
+Every measured machine is left out whole, and predicted from its limits and the coefficients of relatives, as a device
+file without measurements is (`wattir.lending`): of each kind of relation the two nearest. A line for each set; where
+kernels name their library, one for those that a relative knows and one for all others. Coverage is that of the 90 %
+interval, widened by what it took on the *other* machines. Then what it takes on all of them, which
+`wattir.lending.WIDTHS` holds, and the A100 at clocks that its coefficients were not fitted at. A minute of one core.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ def transfers(data: str, only: Sequence[str], most: int, share: float, say: Any)
     """All rows of all pairs, predicted."""
     sources = measured_rows(data)
     found: list[Part] = []
-    for device in only or sorted(sources):
+    devices = only or sorted(sources)
+    for number, device in enumerate(devices, 1):
         wanted = pairs([device], most)
         for what, source, load in sources.get(device, ()) if wanted else ():
-            say(f"{device}: {what}")
+            say(f"{number} of {len(devices)}, {device}: {what}")
             rows = load()
             rows = rows.take(drawn(rows.samples, max(LEAST, int(share * rows.samples))))
             if rows.samples:
@@ -122,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = parser_of("transfer", __doc__)
     parser.add_argument("--only", nargs="*", default=(), metavar="ID", help="these machines alone")
     parser.add_argument("--relatives", type=int, default=2, metavar="N", help="how many lend at most (%(default)s)")
-    parser.add_argument("--share", type=float, default=1.0, metavar="S", help="of a large set's rows (%(default)s)")
+    parser.add_argument("--share", type=float, default=0.05, metavar="S", help="of a large set's rows (%(default)s)")
     options = parsed(parser, arguments)
     if options is None:
         return 2

@@ -14,7 +14,7 @@ from wattir import layers
 from wattir.costmodel import compile_graph
 from wattir.device import Correction, device_from_text, device_ids, load_device
 from wattir.device_text import device_text
-from wattir.lending import RELATIONS, WIDTHS, Widths, lent, relation
+from wattir.lending import RELATIONS, WIDTHS, Widths, lent, nearest, relation
 from wattir.machine import row_of
 
 RANK = list(RELATIONS)
@@ -48,6 +48,22 @@ def test_borrowers_take_from_the_nearest_kind_of_measured_machine(device_id):
 
     assert ranks == sorted(ranks) and ranks[0] == nearest
     assert RELATIONS[RANK[ranks[0]]] in own.interval_source
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "order"),
+    [
+        ("a10", ["a30", "rtx_2080_ti", "a40"], ["a40", "rtx_2080_ti", "a30"]),  # variant, generation, HBM
+        ("rtx_2080_ti", ["l40s", "gtx_1070"], ["gtx_1070", "l40s"]),  # GDDR both; the L40S has seconds alone
+        ("pixel_2", ["raspberry_pi_5", "galaxy_a50"], ["galaxy_a50", "raspberry_pi_5"]),  # a phone is like a phone
+    ],
+)
+def test_the_nearest_relative_is_of_the_nearest_kind_then_has_joules_then_like_limits(own, others, order):
+    assert [one.id for one in nearest(load_device(own), [load_device(name) for name in others])] == order
+
+
+def test_a_machine_with_seconds_alone_is_not_metered():
+    assert {name for name in ("h200_sxm", "l40s", "gb200") if load_device(name).metered} == {"h200_sxm"}
 
 
 def test_limits_scale_what_is_lent_by_hand():

@@ -146,6 +146,11 @@ class Device:
     engines: Mapping[str, Engine] = field(default_factory=dict)
     stacks: Mapping[str, Stack] = field(default_factory=dict)
 
+    @property
+    def metered(self) -> bool:
+        """Whether joules were measured on this very machine; else its powers and energies are a relative's."""
+        return any("energy_median_ape" in fit for fit in self.fits)
+
     def math(self, wanted: str) -> str:
         """The dtype that a product asked for in `wanted` runs in here."""
         while wanted not in self.flop_per_s and wanted in MATH_FALLBACK:

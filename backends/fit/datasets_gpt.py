@@ -9,9 +9,10 @@ set's: heads of 64, and three matrices in an MLP (its multiply-adds say so).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -67,12 +68,17 @@ def decoder(
     `dtype`: what products compute in; fp32 means no autocast.
     """
     found = list(_frame(batch, seq, width, dtype))
-    for parts in (
-        Counter(_attention_part(batch, seq, width, count, dtype) for count in heads),
-        Counter(_mlp_part(batch * seq, width, ratio * width, dtype) for ratio in ratios),
-    ):
-        found += [replace(work, times=work.times * count) for part, count in parts.items() for work in part]
+    for count, layers_of in Counter(heads).items():
+        found += _repeated(layers_of, _attention_part, batch, seq, width, count, dtype)
+    for ratio, layers_of in Counter(ratios).items():
+        found += _repeated(layers_of, _mlp_part, batch * seq, width, ratio * width, dtype)
     return tuple(found)
+
+
+@lru_cache(maxsize=2**14)
+def _repeated(count: int, part: Callable[..., tuple[Work, ...]], *sizes: Any) -> tuple[Work, ...]:
+    """The Work of so many layers' part: thousands of decoders share it."""
+    return tuple(replace(work, times=work.times * count) for work in part(*sizes))
 
 
 @lru_cache

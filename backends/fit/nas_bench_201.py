@@ -65,6 +65,7 @@ def depends_on_input(arch: str) -> bool:
     return structure(arch) != ZERO
 
 
+@lru_cache(maxsize=2**15)
 def structure(arch: str) -> str:
     """What a cell computes, the same for cells that compute the same: its output as a formula, sums in order."""
     nodes = [INPUT]
@@ -142,14 +143,18 @@ class _Values:
         return found
 
 
+@lru_cache(maxsize=2**17)
 def network(arch: str, task: str, runtime: str, batch: int = 1) -> tuple[Work, ...]:
     """The Work of one network, in fp32."""
     counts = cell(arch, RUNTIMES[runtime])
-    found = list(_frame(task, runtime, batch))
-    for stage in range(len(CHANNELS)):
-        kernels = _stage(task, stage, batch)
-        found += [replace(kernels[name], times=CELLS * count) for name, count in sorted(counts.items())]
-    return tuple(found)
+    return (*_frame(task, runtime, batch), *_cells(task, batch, tuple(sorted(counts.items()))))
+
+
+@lru_cache(maxsize=2048)
+def _cells(task: str, batch: int, counts: tuple[tuple[str, int], ...]) -> tuple[Work, ...]:
+    """The Work of all cells that run each operation so often: thousands of architectures do."""
+    stages = [_stage(task, stage, batch) for stage in range(len(CHANNELS))]
+    return tuple(replace(kernels[name], times=CELLS * count) for kernels in stages for name, count in counts)
 
 
 @lru_cache

@@ -107,14 +107,18 @@ def _column(columns: Mapping[str, Any], name: str, samples: int) -> Array:
 def network_rows(graphs: Sequence[Graph | Sequence[Any]], **columns: Any) -> Rows:
     """One sample per graph (or list of Work); `columns` as in `layer_rows`."""
     works = [tabulate(graph) if isinstance(graph, Graph) else tuple(graph) for graph in graphs]
-    kinds = tuple(sorted({(work.family, work.math) for table in works for work in table}))
-    flat = [(sample, work) for sample, table in enumerate(works) for work in table]
-    table = np.array([cells_of(work) for _, work in flat], dtype=float).reshape(len(flat), len(CELLS))
-    samples, kernels = len(works), len(flat)
+    distinct = {id(work): work for table in works for work in table}  # networks of one space share most of their Work
+    place = {key: i for i, key in enumerate(distinct)}
+    kinds = tuple(sorted({(work.family, work.math) for work in distinct.values()}))
+    kind_index = np.array([kinds.index((work.family, work.math)) for work in distinct.values()], int)
+    cells = np.array([cells_of(work) for work in distinct.values()], dtype=float).reshape(len(distinct), len(CELLS))
+    times = np.array([work.times for work in distinct.values()], dtype=float)
+    which = np.array([place[id(work)] for table in works for work in table], int)
+    samples, kernels = len(works), len(which)
     return Rows(
-        work=table, kinds=kinds, kind_index=np.array([kinds.index((w.family, w.math)) for _, w in flat], int),
-        hot=np.broadcast_to(np.asarray(columns.get("hot", 0.0), float), kernels).copy(),
-        times=np.array([w.times for _, w in flat], dtype=float), sample=np.array([sample for sample, _ in flat], int),
+        work=cells[which], kinds=kinds, kind_index=kind_index[which],
+        hot=np.broadcast_to(np.asarray(columns.get("hot", 0.0), float), kernels).copy(), times=times[which],
+        sample=np.repeat(np.arange(samples), [len(table) for table in works]),
         time_s=np.asarray(columns["time_s"], float), energy_j=np.asarray(columns["energy_j"], float),
         group=np.asarray(columns["group"]).astype(str),
         label=np.broadcast_to(np.asarray(columns.get("label", "network")).astype(str), samples).copy(),

@@ -78,7 +78,7 @@ class Part:
 
 
 def pairs(devices: Sequence[str], most: int = 2) -> list[Pair]:
-    """For every machine, of each kind of relation the measured machines whose limits are nearest, at most so many."""
+    """For every machine, of each kind of relation the nearest measured machines, at most so many."""
     known = [load_device(name) for name in device_ids()]
     known = [device for device in known if device.measured and sum(fit["rows"] for fit in device.fits) >= LEAST_ROWS]
     return [pair for name in devices for pair in _pairs_of(load_device(name), known, most)]
@@ -90,13 +90,13 @@ def _pairs_of(device: Device, known: Sequence[Device], most: int) -> Iterator[Pa
     for kind in RELATIONS:
         alike = [other for other in others if relation(device, other) == kind]
         if alike:
-            lenders = tuple(_by_limits(device, alike)[:most])
+            lenders = tuple(_nearest(device, alike)[:most])
             plans = [PLANS[name] for name in lenders if name in PLANS]
             yield Pair(device.id, lenders, kind, all(plan.energies_from != device.id for plan in plans))
 
 
-def _by_limits(device: Device, alike: Sequence[Device]) -> list[str]:
-    """Other machines by their limits, each once under whatever runtimes it was measured."""
+def _nearest(device: Device, alike: Sequence[Device]) -> list[str]:
+    """Other machines, the nearest first, each once under whatever runtimes it was measured."""
     found: list[Device] = []
     for other in nearest(device, alike):
         if all(distance(other, one) > 0.0 for one in found):
