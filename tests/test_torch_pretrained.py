@@ -86,6 +86,16 @@ def test_images(transformers: Any) -> None:
     assert graph.tensors[graph.inputs[0]].shape[1:] == (3, 32, 32)
 
 
+def test_models_of_text_and_images_without_architectures_are_asked_with_text(transformers: Any) -> None:
+    seeing = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    text = transformers.LlamaConfig(**LLAMA)
+    seen = transformers.CLIPVisionConfig(**seeing)
+    graph = wattir.lower(transformers.LlavaNextConfig(text_config=text, vision_config=seen), {"seq": 8})
+    assert list(graph.inputs) == ["input_ids"]
+    alone = totals(wattir.lower(text, {"seq": 8}), batch=2, seq=8)
+    assert totals(graph, batch=2, seq=8)["flop"] == alone["flop"]
+
+
 def test_codecs_compute_paddings_with_numbers_that_they_hold(transformers: Any) -> None:
     """The sizes of Encodec's convolutions follow from strides in its buffers; torch counts those of a real pass."""
     import torch

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -164,19 +165,23 @@ def _parts(config: Any) -> Iterator[Any]:
 
 
 def _class_of(config: Any) -> Callable[[Any], Any]:
-    """The class that `architectures` names; else the one with a language model's head; else the plain one."""
+    """The class that `architectures` names; else the one with a language model's head, the plain one, or any."""
     import transformers
     from transformers.models.auto import modeling_auto
 
     for name in getattr(config, "architectures", None) or ():
         if hasattr(transformers, name):
             return getattr(transformers, name)  # type: ignore[no-any-return]
-    for mapping in ("MODEL_FOR_CAUSAL_LM_MAPPING", "MODEL_MAPPING"):
+    rest = (name for name in vars(modeling_auto) if re.fullmatch(r"MODEL_FOR_\w+_MAPPING", name))
+    for mapping in (*_FIRST, *rest):
         found = getattr(modeling_auto, mapping).get(type(config), None)
         if found is not None:
             return found[0] if isinstance(found, (tuple, list)) else found  # type: ignore[no-any-return]
     kind = type(config).__name__
     raise UnsupportedError(f"{kind}: no network for it in the installed transformers; expected `architectures`")
+
+
+_FIRST = ("MODEL_FOR_CAUSAL_LM_MAPPING", "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING", "MODEL_MAPPING")
 
 
 @contextmanager
@@ -201,19 +206,20 @@ def _inputs(network: Any, config: Any, setting: Setting) -> Inputs:
     main = getattr(network, "main_input_name", "input_ids")
     kwargs: dict[str, Any] = {}
     dims: dict[str | int, dict[int, str]] = {}
-    for name in _needed(network, config, main, list(asked)):
+    for name in _needed(network, config, main, asked):
         shape, dtype, free = _EXAMPLES[name](config, setting, network)
         kwargs[name] = torch.zeros(shape, dtype=getattr(torch, dtype))
         dims[name] = {axis: word for axis, word in enumerate(free) if word is not None}
     return Inputs((), kwargs, dims)
 
 
-def _needed(network: Any, config: Any, main: str, asked: list[str]) -> list[str]:
-    """Names of the inputs to give: the main one; both where text and images are compared; the decoder's; boxes."""
+def _needed(network: Any, config: Any, main: str, asked: Mapping[str, Any]) -> list[str]:
+    """Names of the inputs to give: the main one and those without a default; both where text and images are compared;
+    the decoder's; boxes."""
     if main not in _EXAMPLES:
         known, kind = ", ".join(_EXAMPLES), type(network).__name__
         raise UnsupportedError(f"{kind}: its input is {main!r}; expected one of {known}; give the module")
-    names = [main]
+    names = [main, *(name for name, each in asked.items() if name in _EXAMPLES and each.default is each.empty)]
     two = hasattr(config, "vision_config") and hasattr(config, "text_config")
     if two and "Conditional" not in type(network).__name__:
         names += [name for name in ("input_ids", "pixel_values") if name in asked]
