@@ -15,6 +15,7 @@ from wattir import layers  # noqa: E402
 from wattir.backends.fit.datasets_torch import additions  # noqa: E402
 from wattir.backends.fit.functions import FUNCTIONS  # noqa: E402
 from wattir.backends.fit.learn import learned, taught  # noqa: E402
+from wattir.backends.fit.library import spread_of, without_spread  # noqa: E402
 from wattir.backends.fit.model import predict  # noqa: E402
 from wattir.backends.fit.rows import layer_rows  # noqa: E402
 from wattir.backends.fit.solve import energy_given_time  # noqa: E402
@@ -95,6 +96,24 @@ def test_power_is_left_as_it_is_where_seconds_are():
     rows = rows_that_miss_by(lambda m, group: luck[group])
     rows = replace(rows, energy_j=energy_given_time(device(), rows) * np.exp(-0.4))
     assert not learned(device(), rows).corrections
+
+
+def test_experts_that_differ_by_how_tokens_are_spread_learn_together():
+    few = np.arange(SAMPLES) % 5 == 0  # 30 rows: not enough to learn from alone
+    rows = rows_that_miss_by(lambda m, group: np.where(m > 300.0, 0.5, -0.2) + np.where(few, 0.6, 0.0))
+    rows = replace(rows, kinds=(("matmul@x_fp8_block", "bf16"), ("matmul@x_power_law_1.2_fp8_block", "bf16")),
+                   kind_index=few.astype(int))  # fmt: skip
+    found = learned(device(), rows)
+    assert len(found.corrections) == 2 and taught(found, rows).all()
+    for kind in (few, ~few):
+        before, after = (np.abs(np.log(predict(one, rows)[0] / rows.time_s))[kind].mean() for one in (device(), found))
+        assert after < 0.3 * before
+
+
+def test_the_kind_without_its_spread():
+    family = "experts@deepgemm_power_law_1.01_fp8_block"
+    assert (spread_of(family), without_spread(family)) == (1.01, "experts@deepgemm_fp8_block")
+    assert (spread_of("experts@deepgemm_fp8_block"), without_spread("decode@x_1.2")) == (0.0, "decode@x_1.2")
 
 
 def test_the_fits_count_functions_as_models_are_read():

@@ -6,7 +6,7 @@ as `wattir.roofline.correction` reads them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
@@ -21,6 +21,7 @@ from wattir.trees import LEAF, Node, pack
 from wattir.work import CELLS
 
 from .cross_validate import fold_of
+from .library import spread_of, without_spread
 from .model import kernel_costs, predict
 from .rows import Array, Rows, drawn
 from .solve import energy_given_time
@@ -36,7 +37,12 @@ to 11; the products' scales, 23 of 6, 7.9 % to 2.4."""
 MOST_ROWS = 30000
 """Of more, as many are drawn, for time."""
 ROUNDS = 100
-ROWS_PER_LEAF = 120
+TIME_ROWS_PER_LEAF, POWER_ROWS_PER_LEAF = 50, 120
+"""Watts are noisier than seconds: trees as fine as those of time learn the meter's noise."""
+MOST_TOGETHER = 6000
+"""Kinds of experts that differ by how tokens are spread alone (`spread_of`) learn together while they have so few rows.
+Left out by group, time on B200: w4a8 9.6 % instead of 12.4, fp8 in blocks by DeepGEMM 5.1 instead of 5.8, products
+without gates 6.3 instead of 9.0 in fp4 and 18 instead of 21 in bf16; of the 13,000 rows of vLLM's they tell nothing."""
 LEAST_LEAVES, MOST_LEAVES = 8, 127
 FEW = 200
 """Up to this many rows a leaf may hold as few as four."""
@@ -45,33 +51,51 @@ MOST_TRIED = 1000
 """Of more rows, as many are drawn to see whether a correction wins on groups that it did not learn from."""
 OF_SHAPES = tuple(i for i, name in enumerate(FEATURES) if name not in ("ops", "bytes", "intensity"))
 """What corrects a contraction: its bytes and its fused operations are its surroundings', not its own."""
+SPREAD = len(FEATURES)
+"""One more column, by which kinds that learn together are told apart; each keeps the trees with this decided."""
+Kind = tuple[str, str]
+"""Family and math."""
 
 
 def learned(device: Device, rows: Rows) -> Device:
     """The device with a correction for every kind of kernel of which there are enough rows of it alone, where it wins
     on groups of rows that it did not learn from."""
     found = dict(device.corrections)
-    for kind, samples in _lessons(rows):
-        found[row_of(device, *kind, strict_fp32=True).key] = _correction(device, rows.take(samples))
+    for kinds, samples in _lessons(rows):
+        made = _corrections(device, rows.take(samples), [spread_of(family) for family, _ in kinds])
+        keys = [row_of(device, *kind, strict_fp32=True).key for kind in kinds]
+        found |= zip(keys, made, strict=True)
     return replace(device, corrections={key: each for key, each in found.items() if each.time or each.power})
 
 
 def taught(device: Device, rows: Rows) -> Array:
     """Which samples the corrections of a device that `learned` from these rows are from."""
     found = np.zeros(rows.samples, bool)
-    for kind, samples in _lessons(rows):
-        found[samples] = row_of(device, *kind, strict_fp32=True).key in device.corrections
+    for kinds, samples in _lessons(rows):
+        found[samples] = row_of(device, *kinds[0], strict_fp32=True).key in device.corrections
     return found
 
 
-def _lessons(rows: Rows) -> Iterator[tuple[tuple[str, str], Array]]:
-    """Each kind of kernel of which there are enough rows, and the samples of it that teach its correction."""
-    for kind, samples in _kinds_alone(rows):
+def _lessons(rows: Rows) -> Iterator[tuple[list[Kind], Array]]:
+    """Kinds of kernel that learn together, and the samples that teach their corrections, where there are enough."""
+    for each in _alike(rows):
+        samples = np.sort(np.concatenate(list(each.values())))
         if len(samples) >= LEAST_ROWS and len(set(rows.group[samples].tolist())) >= LEAST_GROUPS:
-            yield kind, samples[drawn(len(samples), MOST_ROWS)]
+            yield list(each), samples[drawn(len(samples), MOST_ROWS)]
 
 
-def _kinds_alone(rows: Rows) -> Iterator[tuple[tuple[str, str], Array]]:
+def _alike(rows: Rows) -> Iterator[dict[Kind, Array]]:
+    """The samples of kinds of kernel that differ by how tokens are spread alone, or of each where those are many."""
+    found: dict[Kind, dict[Kind, Array]] = {}
+    for kind, samples in _kinds_alone(rows):
+        if len(samples):
+            found.setdefault((without_spread(kind[0]), kind[1]), {})[kind] = samples
+    for each in found.values():
+        many = sum(map(len, each.values())) > MOST_TOGETHER
+        yield from ({kind: samples} for kind, samples in each.items()) if many else (each,)
+
+
+def _kinds_alone(rows: Rows) -> Iterator[tuple[Kind, Array]]:
     """Each kind of kernel, and the samples that are of no other."""
     lowest, highest = np.full(rows.samples, len(rows.kinds)), np.full(rows.samples, -1)
     np.minimum.at(lowest, rows.sample, rows.kind_index)
@@ -80,23 +104,44 @@ def _kinds_alone(rows: Rows) -> Iterator[tuple[tuple[str, str], Array]]:
     return ((kind, np.flatnonzero(layers & (lowest == i))) for i, kind in enumerate(rows.kinds))
 
 
-def _correction(device: Device, rows: Rows) -> Correction:
+def _corrections(device: Device, rows: Rows, spreads: Sequence[float]) -> list[Correction]:
+    """One correction for each of the spreads that the rows are of."""
     bare = replace(device, corrections={})
-    table = table_of(bare, rows)
+    spread = np.array([spread_of(family) for family, _ in rows.kinds])[rows.kind_index]
+    table = np.column_stack([table_of(bare, rows), spread])
     group = rows.group[rows.sample]
-    time = _ensemble(table, np.log(rows.time_s / predict(bare, rows)[0])[rows.sample], group)
-    # power is learned given the measured seconds: without those corrected, it would add to what their error hides
-    power = _ensemble(table, np.log(rows.energy_j / energy_given_time(bare, rows))[rows.sample], group) if time else ""
-    return Correction(time, power)
+    kernels = len(table) / rows.samples
+    wrong = np.log(rows.time_s / predict(bare, rows)[0])[rows.sample]
+    time = _ensemble(table, wrong, group, TIME_ROWS_PER_LEAF * kernels)
+    if not time:  # power is learned given the measured seconds: it would add to what their error hides
+        return [Correction("", "")] * len(spreads)
+    given = np.log(rows.energy_j / energy_given_time(bare, rows))[rows.sample]
+    power = _ensemble(table, given, group, POWER_ROWS_PER_LEAF * kernels)
+    return [Correction(_text(time, each), _text(power, each)) for each in spreads]
 
 
-def _ensemble(table: Array, wrong: Array, group: Array) -> str:
+def _text(trees: Sequence[Node], spread: float) -> str:
+    return pack([_of_spread(tree, spread) for tree in trees]) if trees else ""
+
+
+def _of_spread(node: Node, spread: float) -> Node:
+    """What a tree asks once it is known how tokens are spread."""
+    if len(node) == 2:
+        return node
+    feature, threshold, smaller, larger = node
+    if feature == SPREAD:
+        return _of_spread(smaller if spread <= threshold else larger, spread)
+    return feature, threshold, _of_spread(smaller, spread), _of_spread(larger, spread)
+
+
+def _ensemble(table: Array, wrong: Array, group: Array, rows_per_leaf: float) -> list[Node]:
     """The trees that predict what is wrong, of few rows one leaf; none where they lose on groups left out."""
     seen = np.isfinite(wrong)
     table, wrong, group = table[seen], np.clip(wrong[seen], -MOST_CORRECTED, MOST_CORRECTED), group[seen]
     if len(wrong) < LEAST_ROWS:
-        return pack([(LEAF, _offset(wrong))]) if _offset_wins(wrong, group) else ""
-    return pack(_nodes(*_boosted(table, wrong))) if _wins(table, wrong, group) else ""
+        return [(LEAF, _offset(wrong))] if _offset_wins(wrong, group) else []
+    wins = _wins(table, wrong, group, rows_per_leaf)
+    return _nodes(*_boosted(table, wrong, rows_per_leaf)) if wins else []
 
 
 def _offset(wrong: Array) -> float:
@@ -113,31 +158,32 @@ def _offset_wins(wrong: Array, group: Array) -> bool:
     return bool(np.abs(np.concatenate(rest)).sum() < np.abs(wrong).sum())
 
 
-def _wins(table: Array, wrong: Array, group: Array) -> bool:
+def _wins(table: Array, wrong: Array, group: Array, rows_per_leaf: float) -> bool:
     """Whether a correction leaves less of what is wrong than there was, on groups that it has not seen."""
     tried = drawn(len(wrong), MOST_TRIED)
     table, wrong, group = table[tried], wrong[tried], group[tried]
     fold = fold_of(group, np.full(len(group), ""), INNER_FOLDS)
     if not fold.any():
         return False  # of one group nothing can be left out
-    rest = [_rest(table, wrong, fold == number) for number in np.unique(fold)]
+    rest = [_rest(table, wrong, fold == number, rows_per_leaf) for number in np.unique(fold)]
     return bool(np.abs(np.concatenate(rest)).sum() < np.abs(wrong).sum())
 
 
-def _rest(table: Array, wrong: Array, held: Array) -> Array:
+def _rest(table: Array, wrong: Array, held: Array, rows_per_leaf: float) -> Array:
     """What is still wrong with the rows held out, after a correction by the others."""
-    model, used = _boosted(table[~held], wrong[~held])
+    model, used = _boosted(table[~held], wrong[~held], rows_per_leaf)
     found: Array = wrong[held] - model.predict(table[held][:, used])
     return found
 
 
-def _boosted(table: Array, wrong: Array) -> tuple[Any, list[int]]:
-    """A model of LightGBM, and which of `FEATURES` it looks at."""
+def _boosted(table: Array, wrong: Array, rows_per_leaf: float) -> tuple[Any, list[int]]:
+    """A model of LightGBM, and which columns it looks at: of `FEATURES`, and `SPREAD`."""
     import lightgbm
 
-    used = [i for i in (OF_SHAPES if table[:, 1].max() > 0.0 else range(len(FEATURES))) if np.ptp(table[:, i]) > 0.0]
+    seen = OF_SHAPES if table[:, 1].max() > 0.0 else range(len(FEATURES))
+    used = [i for i in (*seen, SPREAD) if np.ptp(table[:, i]) > 0.0]
     settings = {
-        "objective": "l1", "num_leaves": int(np.clip(len(wrong) / ROWS_PER_LEAF, LEAST_LEAVES, MOST_LEAVES)),
+        "objective": "l1", "num_leaves": int(np.clip(len(wrong) / rows_per_leaf, LEAST_LEAVES, MOST_LEAVES)),
         "learning_rate": 0.12, "min_data_in_leaf": 15 if len(wrong) > FEW else 4,
         "max_bin": 255, "use_missing": False, "verbose": -1,
         "deterministic": True, "force_col_wise": True, "num_threads": 1, "seed": 0,

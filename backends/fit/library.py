@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -33,6 +34,20 @@ def by_library(table: Any, read: Callable[[Any], Rows], dtype: str) -> Rows:
         library = part.kernel_source.astype(str).to_numpy() if tag else np.full(rows.samples, "")
         parts.append(replace(rows, kinds=kinds, label=library))
     return together(parts)
+
+
+def spread_of(family: str) -> float:
+    """The exponent of the power law that the tokens of a tagged kind of experts are spread by; 0: balanced."""
+    found = POWER_LAW.search(family)
+    return float(found[1]) if found else 0.0
+
+
+def without_spread(family: str) -> str:
+    """The kind that differs by how tokens are spread alone."""
+    return POWER_LAW.sub("", family)
+
+
+POWER_LAW = re.compile(r"_power_law_(\d+\.\d+)")
 
 
 def libraries(table: Any) -> Any:
