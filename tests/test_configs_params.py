@@ -76,6 +76,57 @@ def test_parameters_are_those_of_the_module(kind: str, changes: dict[str, Any]) 
     assert forward_graph(load_config(config.to_dict())).params == pytest.approx(theirs, abs=CORRECTIONS)
 
 
+WITH_IMAGES = (
+    "aria",
+    "cohere2_vision",
+    "deepseek_vl",
+    "exaone4_5",
+    "fast_vlm",
+    "gemma3",
+    "got_ocr2",
+    "idefics3",
+    "internvl",
+    "janus",
+    "llama4",
+    "llava",
+    "llava_next",
+    "llava_onevision",
+    "mistral3",
+    "nemotron_h_omni",
+    "ovis2",
+    "paligemma",
+    "qwen2_5_vl",
+    "qwen2_vl",
+    "qwen3_5",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "smolvlm",
+    "video_llama_3",
+    "vipllava",
+)
+SEEING = {"gemma3", "internvl", "llama4", "llava", "mistral3", "qwen2_5_vl", "qwen2_vl", "qwen3_vl", "qwen3_vl_moe"}
+"""Those whose tower, and what stands between it and the language model, are described."""
+
+LANGUAGE = ("language_model", "text_model", "lm_head")
+
+
+@pytest.mark.parametrize("kind", WITH_IMAGES)
+def test_the_language_model_among_towers_is_that_of_the_module(kind: str) -> None:
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    declare_torchvision_ops()
+    import torch
+
+    config = transformers.CONFIG_MAPPING[kind]()
+    with torch.device("meta"):
+        module = transformers.AutoModelForImageTextToText.from_config(config)
+    named = module.named_parameters()
+    own = sum(each.numel() for name, each in named if any(part in name for part in LANGUAGE))
+    found = load_config(config.to_dict())
+    assert forward_graph(found).params == pytest.approx(own, abs=CORRECTIONS) and "vision" in found.towers
+    assert (found.vision is not None) == (kind in SEEING)
+
+
 def test_at_least_as_many_types_as_are_compared_are_known() -> None:
     assert {kind for kind, _ in CASES} <= set(FAMILIES) and len({kind for kind, _ in CASES}) >= 90
 

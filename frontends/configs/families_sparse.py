@@ -166,9 +166,9 @@ def mimo(k: Keys) -> Found:
     attention = [sliding if kind == SLIDING else full for kind in kinds[:depth]]
     routed = k.words("moe_layer_freq")
     if routed and "mlp_layer_types" not in k:
-        return [Layer(a, routed_of(k, router_bias="correction") if each else mlp_of(k))
+        return [Layer(a, experts_of(k, router_bias="correction") if each else mlp_of(k))
                 for a, each in zip(attention, routed, strict=True)], {}  # fmt: skip
-    return led(k, attention, routed_of(k, router_bias="correction"))
+    return led(k, attention, experts_of(k, router_bias="correction"))
 
 
 def ernie_moe(k: Keys) -> Found:

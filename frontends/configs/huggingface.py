@@ -39,7 +39,7 @@ def decoder_of(keys: Keys, name: str) -> Decoder:
     held = quantized(keys if "quantization_config" in keys else text, len(layers), experts)
     return Decoder(
         name=name, source=keys.where, hidden=hidden_of(text), vocab=text.whole("vocab_size"), layers=_counted(layers),
-        tied=text.flag("tie_word_embeddings", keys.flag("tie_word_embeddings", inner in TIED)),
+        tied=keys.flag("tie_word_embeddings", text.flag("tie_word_embeddings", inner in TIED)),
         towers=tuple(name for name in TOWERS if f"{name}_config" in keys), dtype=_dtype(keys, text), **held, **parts,
         vision=vision_of(keys, hidden_of(text)) if "vision_config" in keys else None,
     )  # fmt: skip

@@ -102,7 +102,7 @@ SHAPING = frozenset({
     "kv_lora_rank", "index_topk", "cross_attention_layers", "attention_k_eq_v", "num_kv_shared_layers",
     "hidden_size_per_layer_input", "altup_num_inputs", "hc_mult", "ssm_state_size", "mamba_d_state", "mamba_num_heads",
     "mamba_n_heads", "linear_num_value_heads", "linear_attn_config", "lru_width", "layers_block_type", "block_types",
-    "hybrid_override_pattern", "full_attn_idxs",
+    "hybrid_override_pattern", "full_attn_idxs", "per_layer_config", "block_configs",
 })  # fmt: skip
 """Keys of parts of a network that change what has to be computed."""
 

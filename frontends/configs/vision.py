@@ -24,14 +24,17 @@ MOST_PIXELS = 16384
 
 
 def vision_of(keys: Keys, out: int) -> Vision | None:
-    """The tower that a configuration describes, for a language model of width `out`; None where it is of no known type.
+    """The tower that a configuration describes, for a language model of width `out`; None where it is of no known type,
+    or what stands between it and the language model is not (`BEFORE`).
 
     Published names carry the keys of a tower without its type: it is that of their language model.
     """
-    tower = keys.part("vision_config")
-    kind = tower.text("model_type", "") or keys.text("model_type", "")
-    family = next((found for name, found in FAMILIES.items() if kind.startswith(name)), None)
-    return family(tower, keys, out) if family else None
+    tower, outer = keys.part("vision_config"), keys.text("model_type", "")
+    kind = tower.text("model_type", "") or outer
+    name = next((name for name in FAMILIES if kind.startswith(name)), "")
+    if kind.startswith(OTHERS) or outer not in BEFORE.get(name, {outer}):
+        return None
+    return FAMILIES[name](tower, keys, out) if name else None
 
 
 def _sizes(k: Keys, **changes: Any) -> dict[str, Any]:
@@ -117,6 +120,13 @@ FAMILIES: dict[str, Callable[[Keys, Keys, int], Vision]] = {
     "qwen3_omni": qwen_vl, "siglip": siglip, "clip": clip, "pixtral": pixtral, "internvl": internvl, "llama4": llama4,
 }  # fmt: skip
 """Beginning of a tower's model_type -> what it is made of."""
+BEFORE: dict[str, set[str]] = {
+    "siglip": {"gemma3", "shieldgemma2"}, "clip": {"llava"}, "internvl": {"internvl"},
+    "pixtral": {"pixtral", "mistral3", "llava"},
+}  # fmt: skip
+"""Towers that many models share -> the types whose tiles, merging and projection are described."""
+OTHERS = ("siglip2", "clip_qwen", "clipseg")
+"""Towers that only begin like one of `FAMILIES`."""
 
 
 # ---- images ---------------------------------------------------------------------------------------------------------
