@@ -23,16 +23,19 @@ LANES = 1024
 """Candidates that go through all tables together: tables stay in the caches while they add its rows."""
 
 ABSENT = 65535
-"""In a map from values to indices: a value without one. So there are at most so many indices."""
+"""The index of a value without one. So there are at most so many indices."""
 
 WIDTH = 4
 """Numbers in a row of a table, which are added as one vector."""
 
+ROW_BYTES = 8 * WIDTH
+"""Places in a table are counted in bytes."""
+
 TOGETHER = 4
 """Tables whose rows are added at once: the sums of a candidate are then read and written once for all of them."""
 
-AXES = 2
-"""Columns that add to a row number at once."""
+AXES = 3
+"""Columns that add to a place in a table at once."""
 
 LINE_BYTES = 64
 """A line of a cache."""
@@ -66,24 +69,25 @@ ROW = ir.VectorType(ir.DoubleType(), WIDTH)
 
 @in_llvm
 def _add_rows(_: Any, sums: Any, lane: Any, rows: Any, starts: Any, place: Any) -> Any:
-    """``sums[lane] += rows[starts[t] + place[t, lane]]`` for all of `TOGETHER` tables t."""
+    """Adds to ``sums[lane]`` the row that begins ``place[t, lane]`` bytes behind ``rows[starts[t]]``, for all of
+    `TOGETHER` tables t."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         lane, whole = values[1], values[1].type
         sums, rows, places = (_data(context, builder, signature, values, array) for array in (0, 2, 4))
 
-        def row(first: Any, number: Any) -> Any:
-            return builder.gep(first, [builder.mul(builder.zext(number, whole), ir.Constant(whole, WIDTH))])
+        def row(array: Any, number: Any, behind: Any) -> Any:
+            first = builder.gep(array, [builder.mul(number, ir.Constant(whole, WIDTH))])
+            there = builder.gep(builder.bitcast(first, ir.IntType(8).as_pointer()), [behind])
+            return builder.bitcast(there, ROW.as_pointer())
 
-        def numbers(pointer: Any) -> Any:
-            return builder.bitcast(pointer, ROW.as_pointer())
-
-        total = builder.load(numbers(row(sums, lane)), align=8)
+        here = row(sums, lane, ir.Constant(whole, 0))
+        total = builder.load(here, align=8)
         for table in range(TOGETHER):
             place = builder.load(builder.gep(places, [builder.add(lane, ir.Constant(whole, table * LANES))]))
-            found = row(row(rows, builder.extract_value(values[3], table)), place)
-            total = builder.fadd(total, builder.load(numbers(found), align=8))
-        builder.store(total, numbers(row(sums, lane)), align=8)
+            found = row(rows, builder.extract_value(values[3], table), builder.zext(place, whole))
+            total = builder.fadd(total, builder.load(found, align=8))
+        builder.store(total, here, align=8)
         return context.get_dummy_value()
 
     return types.void(sums, types.intp, rows, starts, place), generate
@@ -151,21 +155,21 @@ def learn(
     address: int, step: int, like: Any, indices: Any, values: Any, known: int, first: int, end: int
 ) -> int:  # fmt: skip
     """Gives the values of a column that have no index one, in order of appearance. The column is whole numbers of the
-    dtype of `like` from `address` on, `step` apart; `indices` maps a value to its index, `values` an index to its
-    value, and `known` is how many there are. Returns how many there are now, or -1 where a value or an index is too
-    large.
+    dtype of `like` from `address` on, `step` apart; `indices` maps a value to one more than its index, `values` an
+    index to its value, and `known` is how many there are. Returns how many there are now, or -1 where a value or an
+    index is too large.
     """
     column = carray(_pointer(address), (1,), like.dtype)
     for i in range(first, end):
         value = np.uint64(column[np.uint64(i * step)])  # a negative one becomes very large
         if value >= np.uint64(ABSENT):
             return -1
-        if indices[value] == ABSENT:
+        if indices[value] == 0:
             if known == ABSENT:
                 return -1
-            indices[value] = known
             values[known] = value
             known += 1
+            indices[value] = known
     return known
 
 
@@ -174,7 +178,7 @@ def _look_up(
     address: int, jump: int, like: Any, maps: Any, steps: Any, start: int, width: int, index: Any, column: int
 ) -> bool:  # fmt: skip
     """The indices of a block of a column; whether all its values have one. `steps`[column] is (first, shift, count) of
-    `count` values from `first` on, 2^`shift` apart; or the count is 0, and `maps`[column] maps the values."""
+    `count` values from `first` on, 2^`shift` apart; or the count is 0, and `maps`[column] maps them as in `learn`."""
     values = carray(_pointer(address + start * jump * like.itemsize), (1,), like.dtype)
     if jump == 1:
         _read(values, 1, width, index, column)
@@ -187,7 +191,7 @@ def _look_up(
             distance = np.uint16(index[column, lane] - first)
             index[column, lane] = distance >> shift | distance << (-shift & 15)
         else:
-            index[column, lane] = maps[column, index[column, lane]]
+            index[column, lane] = maps[column, index[column, lane]] - 1
     for lane in range(width):
         most = max(most, index[column, lane])
     return bool(most < count if count else most != ABSENT)
@@ -311,18 +315,18 @@ def _add_tables(
         if host_s.shape[0]:
             for table in range(TOGETHER):
                 for lane in range(LANES):
-                    waits[lane] += host_s[begins[table] + place[table, lane]]
+                    waits[lane] += host_s[begins[table] + place[table, lane] // ROW_BYTES]
 
 
 @njit
 def _places(index: Any, members: Any, strides: Any, place: Any) -> None:
-    """Row numbers in one table of a block of candidates."""
+    """Places in one table of a block of candidates."""
     for axis in range(0, members.shape[0], AXES):
-        a, b = index[members[axis]], index[members[axis + 1]]
-        stride_a, stride_b = strides[axis], strides[axis + 1]
+        a, b, c = index[members[axis]], index[members[axis + 1]], index[members[axis + 2]]
+        stride_a, stride_b, stride_c = strides[axis], strides[axis + 1], strides[axis + 2]
         for lane in range(LANES):
             before = place[lane] if axis else 0
-            place[lane] = before + a[lane] * stride_a + b[lane] * stride_b
+            place[lane] = before + a[lane] * stride_a + b[lane] * stride_b + c[lane] * stride_c
 
 
 @njit(error_model="numpy", fastmath={"contract"})
@@ -373,9 +377,9 @@ gather_sizes, gather_indices = _make_gathers(source_stamp())
 and return how many are refused (NaN joules), or -1 where one has a value without an index.
 
 Table t has its rows of the first `WIDTH` of `wattir.totals.SUMS` in `rows`, and the last one in `host_s` where the host
-counts, from `starts`[t] on, at the sum of indices of the columns `members`[t] times `strides`[t] (0: no member), which
-fits the dtype of `strides`. There is a multiple of `TOGETHER` tables with one of `AXES` members. `direct` [candidates
-or 0, sums] is added.
+counts, from `starts`[t] on. A row lies as many bytes behind the first one as the sum of indices of the columns
+`members`[t] times `strides`[t] (0: no member) says; this fits the dtype of `strides`. There is a multiple of `TOGETHER`
+tables with one of `AXES` members. `direct` [candidates or 0, sums] is added.
 
 ``gather_sizes`` takes columns as in `learn`, and `steps` and `maps` [columns, values] as in `_look_up`;
 ``gather_indices`` takes candidates numbered from 0 to before `size`, of columns with `counts` values."""

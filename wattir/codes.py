@@ -68,8 +68,10 @@ class Codes:
             known = learn(addresses[0], jumps[0], like, self.maps[place], seen, known, *piece)
             if known < 0:
                 return self._sort_out(name)
-        self.known[name], values = known, seen[:known].astype(np.int64)
-        self.steps[place], self.values[name] = stepwise(values)
+        seen[:known].sort()  # the same values have the same indices, in whatever order they come
+        self.maps[place, seen[:known]] = np.arange(1, known + 1)
+        self.known[name] = known
+        self.steps[place], self.values[name] = stepwise(seen[:known].astype(np.int64))
 
     def _sort_out(self, name: str) -> None:
         """The column becomes its own indices; those of a size with too many values for a table are of no use."""
@@ -90,11 +92,11 @@ class Codes:
 
 
 def stepwise(values: Array) -> tuple[tuple[int, int, int], Array]:
-    """Distinct values as (first, shift, count): so many from the first one on, 2^shift apart; and all of these, most of
-    which must be among the values. Otherwise the count is 0, and the values stay as they are."""
-    first, apart = int(values.min()), int(np.bitwise_or.reduce(values - values.min()))
+    """Distinct values, ascending, as (first, shift, count): so many from the first one on, 2^shift apart; and all of
+    these, most of which must be among the values. Otherwise the count is 0, and the values stay as they are."""
+    first, apart = int(values[0]), int(np.bitwise_or.reduce(values - values[0]))
     shift = (apart & -apart).bit_length() - 1 if apart else 0
-    steps = np.arange(first, int(values.max()) + 1, 1 << shift)
+    steps = np.arange(first, int(values[-1]) + 1, 1 << shift)
     return ((first, shift, len(steps)), steps) if len(steps) <= FILLED * len(values) else ((0, 0, 0), values)
 
 
@@ -128,10 +130,8 @@ def as_addresses(columns: Sequence[Array]) -> tuple[Array, Array, Array]:
 
 
 def no_maps(count: int) -> Array:
-    """Maps [count, values] in which no value has an index."""
-    from wattir.backends.gather import ABSENT
-
-    return np.full((count, DIRECT_ADDRESSES), ABSENT, np.uint16)
+    """Maps [count, values] from values to what is one more than their index: 0 where there is none."""
+    return np.zeros((count, DIRECT_ADDRESSES), np.uint16)
 
 
 def out_of_range(name: str, array: Array, wrong: Array) -> SizeError:

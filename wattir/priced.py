@@ -111,8 +111,8 @@ class PricedSpace:
         for column, values in enumerate(map(np.array, self.space.values.values())):
             if values.max() >= DIRECT_ADDRESSES - 1:
                 values = np.arange(len(values))  # as `_small` makes them
-            maps[column, values] = np.arange(len(values))
-            found, listed = stepwise(values)
+            maps[column, values] = np.arange(1, len(values) + 1)
+            found, listed = stepwise(np.sort(values))
             if np.array_equal(listed, values):
                 steps[column] = found
         return maps, steps

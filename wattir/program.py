@@ -43,6 +43,11 @@ class Program:
     checked: tuple[int, ...] = ()
 
     @cached_property
+    def kept(self) -> dict[Any, Any]:
+        """The last table of its sums (`wattir.tables.table_of`)."""
+        return {}
+
+    @cached_property
     def arrays(self) -> tuple[Any, ...]:
         """The program as the arrays that the compiled engine takes."""
         import numpy as np

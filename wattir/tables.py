@@ -24,8 +24,8 @@ MERGED_ROWS = 1024
 """Tables merge up to this many rows: 32 kB, so that one stays in the first-level cache while a block of candidates asks
 it."""
 
-NARROW = 2**16
-"""Row numbers in tables of at most so many rows take 16 bits."""
+MOST_KEPT = 2**14
+"""Larger tables are made anew for each batch."""
 
 LINE = 8
 """Doubles in a line of a cache."""
@@ -87,14 +87,26 @@ def table_of(
     program: Program, values: Mapping[str, Array], order: Sequence[str], trees: Sequence[float] | Array,
     host_op_s: float,
 ) -> Table:  # fmt: skip
-    """The table of a program over the values [count] of each name. Its columns are places in `order`; a name that is
-    not there has one value."""
-    axes = [values[name] for name in program.tape.names]
+    """The table of a program over the values [count] of each name, kept for those who ask about the same ones again.
+    Its columns are places in `order`; a name that is not there has one value."""
+    axes = [values[name].astype(np.int64) for name in program.tape.names]
+    columns = tuple(order.index(name) for name in program.tape.names if name in order)
+    asked = host_op_s, *(axis.tobytes() for axis in axes)
+    sums = program.kept.get(asked)
+    if sums is None:
+        sums = _sums(program, axes, trees, host_op_s)
+        if len(sums) <= MOST_KEPT:
+            program.kept.clear()
+            program.kept[asked] = sums
+    return Table(columns, sums)
+
+
+def _sums(program: Program, axes: Sequence[Array], trees: Sequence[float] | Array, host_op_s: float) -> Array:
+    """`SUMS` of a program [settings, sums], over values of each of its names."""
     grid = np.empty((len(axes), *map(len, axes)))
     for place, axis in enumerate(axes):
         grid[place] = axis.reshape(-1, *[1] * (len(axes) - place - 1))
-    columns = tuple(order.index(name) for name in program.tape.names if name in order)
-    return Table(columns, run_program(program, grid.reshape(len(axes), grid[0].size if axes else 1), trees, host_op_s))
+    return run_program(program, grid.reshape(len(axes), grid[0].size if axes else 1), trees, host_op_s)
 
 
 def merged(tables: Sequence[Table], counts: Sequence[int], most: int = MERGED_ROWS) -> tuple[Table, ...]:
@@ -102,8 +114,9 @@ def merged(tables: Sequence[Table], counts: Sequence[int], most: int = MERGED_RO
     bins: list[Table] = []
     for table in sorted(tables, key=lambda t: (-len(t.columns), t.columns)):
         for place, other in enumerate(bins):
-            columns = tuple(sorted({*table.columns, *other.columns}))
-            if columns == other.columns or math.prod(counts[c] for c in columns) <= most:
+            more = [column for column in table.columns if column not in other.columns]
+            if not more or len(other.sums) * math.prod(counts[column] for column in more) <= most:
+                columns = tuple(sorted((*other.columns, *more)))
                 bins[place] = Table(columns, _over(table, columns, counts) + _over(other, columns, counts))
                 break
         else:
@@ -165,7 +178,7 @@ def laid_out(
     tables: Sequence[Table], counts: Sequence[int], constants: tuple[float, float, float], hosted: bool
 ) -> Tables:
     """Tables ready to be asked; the host's seconds are left out where they do not count (`hosted`)."""
-    from wattir.backends.gather import AXES, TOGETHER
+    from wattir.backends.gather import AXES, ROW_BYTES, TOGETHER
 
     rows = sum(len(table.sums) for table in tables)
     filled = -(-len(tables) // TOGETHER) * TOGETHER
@@ -173,11 +186,11 @@ def laid_out(
     starts[: len(tables)] = np.cumsum([0, *(len(table.sums) for table in tables)])[:-1]
     moving = [_strides(table, counts) for table in tables]
     axes = -(-max([1, *map(len, moving)]) // AXES) * AXES
-    narrow = all(len(table.sums) <= NARROW for table in tables)
-    members, strides = np.zeros((filled, axes), np.int64), np.zeros((filled, axes), np.uint16 if narrow else np.uint32)
+    last = max([256, *((len(table.sums) - 1) * ROW_BYTES for table in tables)])  # two bytes, or four
+    members, strides = np.zeros((filled, axes), np.int64), np.zeros((filled, axes), np.min_scalar_type(last))
     for place, pairs in enumerate(moving):
         for axis, (column, stride) in enumerate(pairs):
-            members[place, axis], strides[place, axis] = column, stride
+            members[place, axis], strides[place, axis] = column, stride * ROW_BYTES
     sums = np.concatenate([*(table.sums for table in tables), np.zeros((1, len(SUMS)))])
     host_s = np.ascontiguousarray(sums[:, -1]) if hosted else np.empty(0)
     layout = np.ascontiguousarray(sums[:, :-1]), host_s, starts, members, strides
