@@ -98,7 +98,7 @@ def test_sums_hold_for_samples_of_every_folder(data_folder, tmp_path, capsys):
     """Every row of a sample of each set is predicted, or counted with a reason; nothing is not known."""
     rng, total = np.random.default_rng(7), 0
     times_in_a_row = {"nas_latency_27_devices": 27}  # a column for each machine
-    again = ("all", "data centre", "vllm_2023 decode")  # sums, and the other time of a row
+    again = ("all", "text", "data centre", "vllm_2023 decode")  # sums, and the other time of a row
     for path in sorted(path for path in data_folder.iterdir() if path.is_dir()):
         shutil.copytree(path, tmp_path / path.name, ignore=shutil.ignore_patterns("*.csv", "*.parquet"))
         for file in [*path.glob("*.csv"), *path.glob("*.parquet")]:
