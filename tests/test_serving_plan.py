@@ -88,6 +88,11 @@ def test_a_model_too_large_names_the_limit():
         plan("meta-llama/Llama-3.1-405B-Instruct", [H100], Request(500, 300), Load(1), Targets(devices=4))
 
 
+def test_a_load_too_large_is_not_blamed_on_the_memory():
+    with pytest.raises(InputError, match="fit the memory, but not so large a load"):
+        plan("Qwen/Qwen3-8B", [H100], Request(500, 300), Load(rate=1e5), Targets(devices=2))
+
+
 def test_the_batch_is_the_one_that_the_rate_keeps_busy(found):
     one = next(each for each in found.every if each.deployment == Deployment())
     asked = serve(QWEN, H100, Request(512, 300), Load(rate=10.0))

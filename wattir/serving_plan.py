@@ -75,7 +75,8 @@ def plan(
                 refused = str(error)
     fitting = [each for each in found if each is not None]
     if not fitting:
-        raise InputError(f"{config.name}: no configuration of at most {targets.devices} devices serves it; {refused}")
+        why = f"{len(found)} fit the memory, but not so large a load; raise --max-devices" if found else refused
+        raise InputError(f"{config.name}: no configuration of at most {targets.devices} devices serves it; {why}")
     every = tuple(sorted(fitting, key=lambda each: each.token_j))
     kept = tuple(each for each in every if targets.kept_by(each))
     return Plan(targets, len(found), every, kept, front(kept))

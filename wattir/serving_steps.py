@@ -36,8 +36,8 @@ MACS, M, N, K, GROUPS, WEIGHT_BYTES, ACTIVATION_BYTES, STATE_BYTES, LINK_BYTES =
 
 
 VOLUMES = ("flop", "flop_s", "weight_bytes", "cache_bytes")
-"""What a step's work is measured by: FLOP of products, their seconds at the peaks of their precisions, bytes read of
-weights, bytes read and written of caches and states."""
+"""What a step's work is measured by: FLOP of products, padding included, their seconds at the peaks of their precisions,
+bytes read of weights, bytes read and written of caches and states."""
 
 
 @dataclass(slots=True)
@@ -265,14 +265,16 @@ class Phase:
             _add(found, part, cells, times, kernel_cost(*taken), self.static_w)
             _add_volume(found, cells, times, flop_per_s)
             if part == "experts" and self.padded:
-                self._add_padding(found, cells, times * self.routing.padding(tokens))
+                flop = 2.0 * times * self.routing.padding(tokens) * cells[N] * cells[K]
+                self._add_padding(found, flop, flop / flop_per_s)
         return found
 
-    def _add_padding(self, demand: Demand, cells: Sequence[float], rows: float) -> None:
-        """So many rows more of an expert's product: arithmetic alone, at the pace of dense products of many rows."""
-        flop = 2.0 * rows * cells[N] * cells[K]
+    def _add_padding(self, demand: Demand, flop: float, peak_s: float) -> None:
+        """Rows more of an expert's product: arithmetic alone, at the pace of dense products of many rows."""
         demand.time_s["dense"] += flop * self.dense["s_per_flop"]
         demand.compute_j["dense"] += flop * self.dense["j_per_flop"]
+        demand.volume["flop"] += flop
+        demand.volume["flop_s"] += peak_s
 
 
 WIDTH = len(CELLS) + 1
