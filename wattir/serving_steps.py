@@ -36,8 +36,8 @@ MACS, M, N, K, GROUPS, WEIGHT_BYTES, ACTIVATION_BYTES, STATE_BYTES, LINK_BYTES =
 
 
 VOLUMES = ("flop", "flop_s", "weight_bytes", "cache_bytes")
-"""What a step's work is measured by: FLOP of products, padding included, their seconds at the peaks of their precisions,
-bytes read of weights, bytes read and written of caches and states."""
+"""What a step's work is measured by: FLOP of products with their padding, their seconds at the peaks of their
+precisions, bytes read of weights, bytes read and written of caches and states."""
 
 
 @dataclass(slots=True)
