@@ -150,6 +150,7 @@ def edited(old: str, new: str) -> str:
         (GOOD[: GOOD.index("[[fit]]")], "[[fit]]: no record"),
         (edited('date = "2026-11-20"\n', ""), "'date' is missing in the record of none"),
         (GOOD[: GOOD.index("[coefficients]")], 'nor `relatives`; expected one of them, such as relatives = ["h'),
+        (f'relatives = ["l40"]\n{GOOD[: GOOD.index("[coefficients]")]}', "relatives: l40: no such device"),
         (f"power_w = 300\n{GOOD}", "'power_w' stands outside of its table; expected it under [limits]"),
         (f'relatives = "l40s"\n{GOOD}', "relatives: found 'l40s'; expected a list of texts"),
         (edited("[coefficients.j_per_flop]\nbf16 = 0.6e-12\nfp32 = 4e-12\n", ""), "'j_per_flop' is missing or empty"),

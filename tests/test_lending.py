@@ -14,7 +14,7 @@ from wattir import layers
 from wattir.costmodel import compile_graph
 from wattir.device import Correction, device_from_text, device_ids, load_device
 from wattir.device_text import device_text
-from wattir.lending import RELATIONS, WIDTHS, Widths, lent, nearest, relation
+from wattir.lending import RELATIONS, WIDTHS, Widths, lent, nearest, relation, unlike
 from wattir.machine import row_of
 
 RANK = list(RELATIONS)
@@ -26,7 +26,8 @@ RANK = list(RELATIONS)
      ("l4", "l40s", "variant"), ("b200_sxm", "h200_sxm", "generation"), ("v100", "a100_pcie_40gb", "generation"),
      ("rtx_pro_6000_server", "l40s", "generation"),  # GDDR on both
      ("a30", "a10", "other"),  # Ampere, but HBM and GDDR
-     ("b60", "l40s", "other"),  # another maker
+     ("b60", "l40s", "processor"),  # another maker
+     ("l4", "xeon_gold_5120", "processor"), ("xeon_gold_5120", "l4", "processor"),  # another kind of machine
      ("xeon_gold_5120", "xeon_broadwell_ep", "processor")],
 )  # fmt: skip
 def test_the_kind_of_relation(own, lender, kind):
@@ -36,6 +37,7 @@ def test_the_kind_of_relation(own, lender, kind):
 def test_a_file_that_names_no_memory_is_of_a_class_of_its_own():
     h200 = load_device("h200_sxm")
     assert relation(replace(h200, id="mine", memory=""), h200) == "other"
+    assert relation(replace(h200, id="mine", vendor=""), h200) == "processor"  # a maker that is not known is another
 
 
 @pytest.mark.parametrize("device_id", [name for name in device_ids() if not load_device(name).measured])
@@ -60,6 +62,11 @@ def test_borrowers_take_from_the_nearest_kind_of_measured_machine(device_id):
 )
 def test_the_nearest_relative_is_of_the_nearest_kind_then_has_joules_then_like_limits(own, others, order):
     assert [one.id for one in nearest(load_device(own), [load_device(name) for name in others])] == order
+
+
+def test_a_machine_counts_once_under_whatever_runtimes_it_was_measured():
+    found = unlike([load_device(name) for name in ("h100_sxm_autocast", "h200_sxm", "h100_sxm")])
+    assert [one.id for one in found] == ["h100_sxm_autocast", "h200_sxm"]
 
 
 def test_a_machine_with_seconds_alone_is_not_metered():

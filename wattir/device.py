@@ -7,6 +7,7 @@ libraries in a ``.trees`` file beside it (`wattir.trees_file`). How these carry 
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from wattir.device_schema import COEFFICIENTS, LIMITS, check_device
 from wattir.errors import DeviceError, suggestion
 from wattir.generation_engine import Stack, stack_of
 from wattir.kinds import DTYPE_BYTES
-from wattir.lending import lent, nearest
+from wattir.lending import lent, nearest, unlike
 from wattir.reading import read_text, toml_of
 from wattir.serving_engine import Engine, engine_of
 from wattir.trees import Ensemble
@@ -336,7 +337,8 @@ def _borrowed(table: Mapping[str, Any], where: str) -> Device:
     if not relatives:
         raise DeviceError(
             f"{where}: neither [coefficients] nor `relatives`; expected one of them, such as relatives = "
-            f'["{_nearest(table, where)}"], of what was measured the nearest by vendor, memory, architecture and limits'
+            f"{json.dumps(_nearest(table, where))}, of what was measured the nearest by vendor, memory, architecture "
+            "and limits"
         )
     waiting = (*_BORROWERS.get(), table["id"])
     if table["id"] in waiting[:-1]:
@@ -345,18 +347,26 @@ def _borrowed(table: Mapping[str, Any], where: str) -> Device:
         )
     token = _BORROWERS.set(waiting)
     try:
-        lenders = [load_device(name) for name in relatives]
+        lenders = [_relative(name, where) for name in relatives]
     finally:
         _BORROWERS.reset(token)
     return lent(_device({**table, "interval": _NO_INTERVAL}, lenders[0].coefficients, where), lenders)
 
 
-def _nearest(table: Mapping[str, Any], where: str) -> str:
-    """The id of the measured machine that a file without relatives could borrow from."""
+def _relative(name: str, where: str) -> Device:
+    """A relative by its id; the error says whose it is."""
+    try:
+        return load_device(name)
+    except DeviceError as error:
+        raise DeviceError(f"{where}: relatives: {str(error).removeprefix('--hw ')}") from None
+
+
+def _nearest(table: Mapping[str, Any], where: str) -> list[str]:
+    """The ids of the measured machines, two at most, that a file without relatives could borrow from."""
     known = [device for device in map(load_device, device_ids()) if device.measured]
     alike = [device for device in known if device.kind == table["kind"]] or known
     own = _device({**table, "interval": _NO_INTERVAL}, alike[0].coefficients, where)
-    return nearest(own, alike)[0].id
+    return [device.id for device in unlike(nearest(own, alike))[:2]]
 
 
 _NO_INTERVAL = {"layer": 0.0, "network": 0.0, "source": "not measured"}

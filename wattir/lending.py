@@ -35,7 +35,8 @@ RELATIONS: Mapping[str, str] = {
     OTHER: "of another class of memory",
     PROCESSOR: "of another make, under another library",
 }
-"""Kinds of relation, nearest first, as sentences about the relative."""
+"""Kinds of relation, nearest first, as sentences about the relative. The last is that of all processors and boards, and
+of GPUs of other makers, of which none was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,9 @@ AVERAGED = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", 
 
 def relation(own: Device, lender: Device) -> str:
     """The kind of relation between two machines: one of `RELATIONS`."""
-    if own.kind != "gpu":
+    if own.kind != "gpu" or (lender.kind, lender.vendor) != (own.kind, own.vendor):
         return PROCESSOR
-    if own.vendor != lender.vendor or _memory_class(own) != _memory_class(lender):
+    if _memory_class(own) != _memory_class(lender):
         return OTHER
     return VARIANT if own.architecture and own.architecture == lender.architecture else GENERATION
 
@@ -102,6 +103,15 @@ def nearest(own: Device, others: Sequence[Device]) -> list[Device]:
         return ranks.index(relation(own, one)), own.kind == "gpu" and not one.metered, distance(own, one), one.id
 
     return sorted(others, key=key)
+
+
+def unlike(devices: Sequence[Device]) -> list[Device]:
+    """These machines, each once under whatever runtimes it was measured: the first of those with the same limits."""
+    found: list[Device] = []
+    for device in devices:
+        if all(distance(device, one) > 0.0 for one in found):
+            found.append(device)
+    return found
 
 
 def _memory_class(device: Device) -> str:

@@ -12,7 +12,19 @@ from typing import Any
 import numpy as np
 
 from wattir.device import Device, device_folder, device_from_text, device_ids, load_device
-from wattir.lending import GENERATION, OTHER, PROCESSOR, RELATIONS, VARIANT, Widths, distance, lent, nearest, relation
+from wattir.lending import (
+    GENERATION,
+    OTHER,
+    PROCESSOR,
+    RELATIONS,
+    VARIANT,
+    Widths,
+    distance,
+    lent,
+    nearest,
+    relation,
+    unlike,
+)
 
 from .evaluate import covered, errors_of, usable
 from .evaluate import widths as half_widths
@@ -90,18 +102,9 @@ def _pairs_of(device: Device, known: Sequence[Device], most: int) -> Iterator[Pa
     for kind in RELATIONS:
         alike = [other for other in others if relation(device, other) == kind]
         if alike:
-            lenders = tuple(_nearest(device, alike)[:most])
+            lenders = tuple(other.id for other in unlike(nearest(device, alike))[:most])
             plans = [PLANS[name] for name in lenders if name in PLANS]
             yield Pair(device.id, lenders, kind, all(plan.energies_from != device.id for plan in plans))
-
-
-def _nearest(device: Device, alike: Sequence[Device]) -> list[str]:
-    """Other machines, the nearest first, each once under whatever runtimes it was measured."""
-    found: list[Device] = []
-    for other in nearest(device, alike):
-        if all(distance(other, one) > 0.0 for one in found):
-            found.append(other)
-    return [other.id for other in found]
 
 
 def left_out(device: str, lenders: Sequence[str]) -> Device:
