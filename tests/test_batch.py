@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import wattir
@@ -205,6 +205,40 @@ def test_values_that_come_late_are_seen(late: int) -> None:
     places = [0, FIRST + 4, FIRST + 5, FIRST + 6, 4 * FIRST, 5 * FIRST - 1]
 
     assert worst(model, sizes, places) < 1e-12
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 65_000), st.integers(0, 13), st.integers(1, 9), st.integers(-9, 45))
+@example(32, 4, 8, 32)  # just behind the last one
+@example(32, 4, 8, -4)  # just before the first one
+@example(32, 4, 8, 2)  # between the first two
+def test_values_beside_the_steps_of_the_first_ones_are_seen(first: int, shift: int, count: int, quarters: int) -> None:
+    """Values that are some steps of a power of two apart are numbered without a map: others must not pass for them."""
+    late = min(max(first + (quarters << shift) // 4, 0), 65_535)
+    model = wattir.compile(layers.matmul(symbol("m"), 64, 64), device="h100_sxm")
+    m = np.resize(np.minimum(first + (np.arange(count) << shift), 65_534), FIRST + 2)
+    m[-1] = late
+
+    assert worst(model, {"m": m}, [0, count - 1, FIRST, FIRST + 1]) < 1e-12
+
+
+@pytest.mark.parametrize("runtime", ["compiled", "eager"])
+def test_a_large_table_gives_the_same(runtime: str) -> None:
+    """More rows than 16 bits tell apart."""
+    model = wattir.compile(layers.matmul(symbol("m"), symbol("n"), 64), device="h100_sxm", runtime=runtime)
+
+    assert worst(model, drawn({"m": (1, 101), "n": (1, 101)}, 40_000), range(0, 40_000, 900)) < 1e-12
+
+
+def test_tables_of_other_values_are_not_taken_for_those_of_these() -> None:
+    model = wattir.compile("bert_base", device="h100_sxm")
+    batch = np.array([1, 2, 4, 8])
+    expected = {seq: [model(batch=int(b), seq=seq).energy_j for b in batch] for seq in (16, 32)}
+
+    for seq in (16, 32, 16):
+        assert model(batch=batch, seq=seq).energy_j == pytest.approx(expected[seq], rel=1e-12)
+        assert model(batch=batch[::-1], seq=[seq]).energy_j[::-1] == pytest.approx(expected[seq], rel=1e-12)
+    assert model(batch=batch + 1, seq=16).energy_j[0] == pytest.approx(expected[16][1], rel=1e-12)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", ">i8", "int64"])
