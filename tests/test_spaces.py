@@ -293,10 +293,26 @@ def test_what_is_no_space_is_refused() -> None:
     for times in (1.5, -1):
         with pytest.raises(SpaceError, match=rf"odd: a part runs {times} times; expected a number or a formula"):
             composed("odd", [Block(block, times)])  # type: ignore[arg-type]
+        with pytest.raises(SpaceError, match=rf"choice 'a' runs {times} times; expected a number or a formula"):
+            supernet("odd", [Choice("a", {"x": block}, times)])  # type: ignore[arg-type]
+    for blocks in ([block], {}):
+        with pytest.raises(SpaceError, match=r"odd: choice 'a' of .*; expected blocks by label"):
+            supernet("odd", [Choice("a", blocks)])  # type: ignore[arg-type]
     with pytest.raises(SpaceError, match="index 64; expected from 0 to 63"):
         cells().rows(np.array([3, 64]))
-    with pytest.raises(SpaceError, match="a sample of -1"):
-        cells().sample(-1)
+    with pytest.raises(SpaceError, match=r"indices float64\[1\]; expected whole numbers \[n\]"):
+        cells().rows(np.array([1.5]))
+    for count in (-1, 1.5, "a"):
+        with pytest.raises(SpaceError, match=r"a sample of .*; expected a whole number from 0 on"):
+            cells().sample(count)  # type: ignore[arg-type]
+
+
+def test_spaces_and_prices_are_shown_in_one_line() -> None:
+    price = cells().compile("h100_sxm")
+
+    assert repr(price) == f"<PricedSpace of {cells()} on h100_sxm, compiled>"
+    assert repr(cells()).startswith("<Space cells: 64 candidates of ")
+    assert repr(price.model).startswith("<CostModel of cells on h100_sxm, compiled, sizes {")
 
 
 def test_large_values_are_told_apart() -> None:

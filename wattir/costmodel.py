@@ -72,6 +72,9 @@ class CostModel:
     rows: tuple[Row, ...]
     trees: tuple[float, ...]
 
+    def __repr__(self) -> str:
+        return f"<CostModel of {self.graph.name} on {self.device.id}, {self.runtime}, sizes {dict(self.sizes)}>"
+
     @property
     def sizes(self) -> Mapping[str, int | None]:
         """The free dims with their defaults; None where a caller must give one."""

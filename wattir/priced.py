@@ -43,6 +43,9 @@ class PricedSpace:
     by_index: Tables
     programs: tuple[Program, ...]
 
+    def __repr__(self) -> str:
+        return f"<PricedSpace of {self.space} on {self.model.device.id}, {self.model.runtime}>"
+
     def __call__(self, candidates: Any) -> Answer:
         """Joules and seconds [n] of candidates: indices [n], or sizes [n, names] in the order of `Space.names`.
 

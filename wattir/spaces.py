@@ -73,6 +73,9 @@ class Space:
                     f"{self.graph.name}: {name} = {most}; expected 0 to {len(labels) - 1}: {', '.join(labels)}"
                 )
 
+    def __repr__(self) -> str:
+        return f"<Space {self.graph.name}: {self.size} candidates of {', '.join(self.names)}>"
+
     @property
     def names(self) -> tuple[str, ...]:
         """The searched names: the columns of a matrix of candidates."""
@@ -138,10 +141,13 @@ class Space:
         """Sizes [n, names] of indices [n]."""
         import numpy as np
 
-        wrong = np.flatnonzero((np.asarray(indices) < 0) | (np.asarray(indices) >= self.size))
+        given = np.asarray(indices)
+        if given.dtype.kind not in "iu" or given.ndim != 1:
+            raise SpaceError(f"{self.graph.name}: indices {given.dtype}{list(given.shape)}; expected whole numbers [n]")
+        wrong = np.flatnonzero((given < 0) | (given >= self.size))
         if len(wrong):
-            self[int(np.ravel(indices)[wrong[0]])]  # says why
-        places = np.unravel_index(indices, [len(values) for values in self.values.values()])
+            self[given[wrong[0]]]  # says why
+        places = np.unravel_index(given, [len(values) for values in self.values.values()])
         columns = [np.array(values)[place] for values, place in zip(self.values.values(), places, strict=True)]
         return np.stack(columns, axis=1)
 
@@ -149,8 +155,8 @@ class Space:
         """Sizes [count, names] of candidates drawn independently and uniformly."""
         import numpy as np
 
-        if count < 0:
-            raise SpaceError(f"{self.graph.name}: a sample of {count}; expected at least 0")
+        if not hasattr(count, "__index__") or count < 0:
+            raise SpaceError(f"{self.graph.name}: a sample of {count!r}; expected a whole number from 0 on")
         rng = np.random.default_rng(seed)
         return np.stack([rng.choice(np.array(values), count) for values in self.values.values()], axis=1)
 
@@ -216,6 +222,7 @@ class Choice:
 
     def parts(self) -> Iterator[Block]:
         """The blocks, each as often as it is chosen."""
+        _check_times(f"choice {self.name!r}", self.times)
         for place, (label, model) in enumerate(self.blocks.items()):
             yield Block(model, equal(symbol(self.name), place) * self.times, label)
 
@@ -227,9 +234,7 @@ def composed(name: str, parts: Iterable[Block | Any]) -> Graph:
     """
     every = [part if isinstance(part, Block) else Block(part) for part in parts]
     for part in every:
-        if not isinstance(part.times, Dim | int) or isinstance(part.times, bool) or bounds(part.times)[1] < 0:
-            label = part.label or "a part"
-            raise SpaceError(f"{name}: {label} runs {part.times!r} times; expected a number or a formula")
+        _check_times(f"{name}: {part.label or 'a part'}", part.times)
     blocks: dict[int, Block] = {}
     for part in every:
         if part.model is not None:
@@ -248,6 +253,11 @@ def composed(name: str, parts: Iterable[Block | Any]) -> Graph:
     params = sum((graph.params * block.times for block, graph in graphs), start=0)
     found = builder.finish(tuple(inputs), tuple(outputs), _defaults(graphs), _batch(graphs), params)
     return replace_graph(found, warnings=tuple(dict.fromkeys(line for _, graph in graphs for line in graph.warnings)))
+
+
+def _check_times(who: str, times: Any) -> None:
+    if not isinstance(times, Dim | int) or isinstance(times, bool) or bounds(times)[1] < 0:
+        raise SpaceError(f"{who} runs {times!r} times; expected a number or a formula")
 
 
 def _lowered(model: Any) -> Graph:
@@ -294,6 +304,8 @@ def supernet(
     for choice in (part for part in listed if isinstance(part, Choice)):
         if not choice.name.isidentifier():
             raise SpaceError(f"{name}: choice {choice.name!r}; expected a name such as edge0")
+        if not isinstance(choice.blocks, Mapping) or not choice.blocks:
+            raise SpaceError(f"{name}: choice {choice.name!r} of {choice.blocks!r}; expected blocks by label")
         found = labels.setdefault(choice.name, tuple(choice.blocks))
         if found != tuple(choice.blocks):
             theirs = ", ".join(choice.blocks)
