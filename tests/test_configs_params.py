@@ -131,6 +131,34 @@ def test_at_least_as_many_types_as_are_compared_are_known() -> None:
     assert {kind for kind, _ in CASES} <= set(FAMILIES) and len({kind for kind, _ in CASES}) >= 90
 
 
+OWN_CODE: list[tuple[str, float, dict[str, Any]]] = [
+    ("internlm2", 7.74, {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 92544,
+                         "num_key_value_heads": 8, "intermediate_size": 14336, "bias": False}),
+    ("chatglm", 6.24, {"hidden_size": 4096, "num_layers": 28, "num_attention_heads": 32, "multi_query_group_num": 2,
+                       "multi_query_attention": True, "ffn_hidden_size": 13696, "padded_vocab_size": 65024,
+                       "kv_channels": 128, "add_qkv_bias": True, "rmsnorm": True}),
+    ("qwen", 7.72, {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 151936,
+                    "intermediate_size": 22016, "kv_channels": 128}),
+    ("baichuan", 7.51, {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 125696,
+                        "intermediate_size": 11008}),
+    ("minicpm", 2.72, {"hidden_size": 2304, "num_hidden_layers": 40, "num_attention_heads": 36, "vocab_size": 122753,
+                       "intermediate_size": 5760, "num_key_value_heads": 36}),
+    ("deepseek", 16.4, {"hidden_size": 2048, "num_hidden_layers": 28, "num_attention_heads": 16, "vocab_size": 102400,
+                        "intermediate_size": 10944, "moe_intermediate_size": 1408, "n_routed_experts": 64,
+                        "n_shared_experts": 2, "num_experts_per_tok": 6, "first_k_dense_replace": 1}),
+    ("dbrx", 131.6, {"d_model": 6144, "n_layers": 40, "n_heads": 48, "vocab_size": 100352,
+                     "attn_config": {"kv_n_heads": 8}, "ffn_config": {
+                         "moe_num_experts": 16, "moe_top_k": 4, "ffn_hidden_size": 10752}}),
+]  # fmt: skip
+"""Types whose code is not in transformers, or does not run there: billions of parameters as their publishers say."""
+
+
+@pytest.mark.parametrize(("kind", "published", "config"), OWN_CODE, ids=[kind for kind, _, _ in OWN_CODE])
+def test_parameters_are_those_that_publishers_say(kind: str, published: float, config: dict[str, Any]) -> None:
+    found = forward_graph(load_config({"model_type": kind, **config})).params / 1e9
+    assert found == pytest.approx(published, rel=3e-3)
+
+
 LLAMA = {
     "model_type": "llama", "vocab_size": 100, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
     "num_attention_heads": 4,

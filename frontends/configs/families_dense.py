@@ -158,6 +158,27 @@ def glm4(k: Keys) -> Found:
     return plain(k, attention_of(k, qkv_bias=k.flag("attention_bias")), mlp_of(k), "both")
 
 
+def glm4v(k: Keys) -> Found:
+    return plain(k, attention_of(k, qkv_bias=k.flag("attention_bias", True)), mlp_of(k), "both")
+
+
+def chatglm(k: Keys) -> Found:
+    """The keys of its own code: groups of queries share a key, widths of heads are `kv_channels`."""
+    heads = k.whole("num_attention_heads")
+    kv_heads = k.whole("multi_query_group_num") if k.flag("multi_query_attention") else heads
+    bias = k.flag("add_bias_linear")
+    head_dim = k.whole("kv_channels", default=hidden_of(k) // heads)
+    attention = Attention(heads, kv_heads, head_dim, 0, bias or k.flag("add_qkv_bias"), bias, rotary=0.5)
+    if not k.flag("rmsnorm", True):
+        raise k.wrong("rmsnorm", "true")
+    return plain(k, attention, Mlp(k.whole("ffn_hidden_size"), bias=bias))
+
+
+def qwen(k: Keys) -> Found:
+    """`intermediate_size` is that of both halves of the gate."""
+    return plain(k, attention_of(k, qkv_bias=True), Mlp(k.whole("intermediate_size") // 2))
+
+
 def hyperclovax(k: Keys) -> Found:
     return plain(k, biased(k), mlp_of(k, bias=k.flag("mlp_bias")), "both" if k.flag("use_post_norm") else "pre")
 

@@ -115,6 +115,13 @@ def led(k: Keys, attention: list[Any], experts: Experts, norms: str = "pre", fir
     return [Layer(a, experts if kind == "sparse" else mlp, norms) for a, kind in zip(attention, kinds, strict=True)], {}
 
 
+def deepseek_moe(k: Keys) -> Found:
+    """The first DeepSeek: attention as everywhere, experts after dense layers."""
+    if k.whole("moe_layer_freq", default=1) != 1:
+        raise k.wrong("moe_layer_freq", "1: experts in every layer after the dense ones")
+    return led(k, windowed(k, biased(k)), routed_of(k))
+
+
 def dots(k: Keys) -> Found:
     attention = windowed(k, biased(k, qk_norm="head"), from_layer(k))
     return led(k, attention, routed_of(k, router_bias="correction"))

@@ -38,7 +38,8 @@ def decoder_of(keys: Keys, name: str) -> Decoder:
     experts = any(isinstance(layer.feed, Experts) for layer in layers)
     held = quantized(keys if "quantization_config" in keys else text, len(layers), experts)
     return Decoder(
-        name=name, source=keys.where, hidden=hidden_of(text), vocab=text.whole("vocab_size"), layers=_counted(layers),
+        name=name, source=keys.where, hidden=hidden_of(text),
+        vocab=text.whole("vocab_size", "padded_vocab_size"), layers=_counted(layers),
         tied=keys.flag("tie_word_embeddings", text.flag("tie_word_embeddings", inner in TIED)),
         towers=tuple(name for name in TOWERS if f"{name}_config" in keys), dtype=_dtype(keys, text), **held, **parts,
         vision=vision_of(keys, hidden_of(text)) if "vision_config" in keys else None,
@@ -65,7 +66,7 @@ TOWERS = ("vision", "audio")
 TIED = frozenset({
     "gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", "gpt-sw3", "gpt_bigcode", "gpt_neo", "bloom", "falcon",
     "starcoder2", "phi3small", "mpt", "opt", "xglm", "biogpt", "cohere", "cohere2", "ernie4_5", "ernie4_5_moe",
-    "smollm3", "vaultgemma", "minicpm3", "youtu", "mamba", "falcon_mamba", "lfm2", "lfm2_moe",
+    "smollm3", "vaultgemma", "minicpm", "minicpm3", "youtu", "mamba", "falcon_mamba", "lfm2", "lfm2_moe",
 })  # fmt: skip
 """Types whose library default is that the head reads the embedding."""
 
@@ -92,13 +93,14 @@ def _counted(layers: Layers) -> tuple[tuple[Layer, int], ...]:
 FAMILIES: dict[str, Callable[[Keys], dense.Found]] = {
     kind: family
     for family, kinds in {
-        dense.llama: "llama yi smollm cwm exaone granite helium iquestcoder", dense.arcee: "arcee",
+        dense.llama: "llama yi smollm cwm exaone granite helium iquestcoder baichuan minicpm", dense.arcee: "arcee",
         dense.apertus: "apertus", dense.bitnet: "bitnet", dense.ernie: "ernie4_5", dense.seed_oss: "seed_oss",
         dense.smollm3: "smollm3", dense.mistral: "mistral ministral ministral3 pixtral",
-        dense.internlm3: "internlm3", dense.exaone4: "exaone4", dense.hyperclovax: "hyperclovax",
+        dense.internlm3: "internlm2 internlm3", dense.exaone4: "exaone4", dense.hyperclovax: "hyperclovax",
         dense.hunyuan: "hunyuan_v1_dense",
         dense.qwen2: "qwen2 qwen2_vl qwen2_vl_text qwen2_5_vl qwen2_5_vl_text qwen2_5_omni_text",
-        dense.qwen3: "qwen3 qwen3_vl qwen3_vl_text", dense.glm: "glm", dense.glm4: "glm4",
+        dense.qwen3: "qwen3 qwen3_vl qwen3_vl_text", dense.glm: "glm", dense.glm4: "glm4", dense.glm4v: "glm4v_text",
+        dense.chatglm: "chatglm", dense.qwen: "qwen",
         dense.cohere: "cohere cohere2", dense.nemotron: "nemotron jais2", dense.nanochat: "nanochat",
         dense.stablelm: "stablelm", dense.persimmon: "persimmon", dense.opt: "opt", dense.biogpt: "biogpt",
         dense.xglm: "xglm", dense.olmo: "olmo", dense.olmo2: "olmo2 olmo3", dense.phi: "phi",
@@ -117,7 +119,8 @@ FAMILIES: dict[str, Callable[[Keys], dense.Found]] = {
         sparse.exaone_moe: "exaone_moe", sparse.afmoe: "afmoe", sparse.mellum: "mellum",
         sparse.mimo: "mimo_v2_flash", sparse.ernie_moe: "ernie4_5_moe",
         sparse.deepseek: "deepseek_v3 deepseek_v2 deepseek_v32 kimi_k2 glm4_moe_lite sarvam_mla mistral4",
-        sparse.latent: "minicpm3 youtu", sparse.glm_dsa: "glm_moe_dsa", sparse.glm4_moe: "glm4_moe",
+        sparse.latent: "minicpm3 youtu", sparse.glm_dsa: "glm_moe_dsa", sparse.glm4_moe: "glm4_moe glm4v_moe_text",
+        sparse.deepseek_moe: "deepseek",
         hybrid.mamba: "mamba falcon_mamba", hybrid.mamba2: "mamba2", hybrid.nemotron_h: "nemotron_h",
         hybrid.bamba: "bamba", hybrid.granite_hybrid: "granitemoehybrid", hybrid.falcon_h1: "falcon_h1",
         hybrid.jamba: "jamba", hybrid.qwen3_next: "qwen3_next qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text",
