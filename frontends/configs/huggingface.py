@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from wattir.errors import ModelFileError, UnsupportedError, suggestion
 from wattir.frontends.configs import families_dense as dense
+from wattir.frontends.configs import families_gpt as gpt
 from wattir.frontends.configs import families_hybrid as hybrid
 from wattir.frontends.configs import families_sparse as sparse
 from wattir.frontends.configs.architecture import Decoder, Experts, Layer
@@ -101,13 +102,13 @@ FAMILIES: dict[str, Callable[[Keys], dense.Found]] = {
         dense.qwen2: "qwen2 qwen2_vl qwen2_vl_text qwen2_5_vl qwen2_5_vl_text qwen2_5_omni_text",
         dense.qwen3: "qwen3 qwen3_vl qwen3_vl_text", dense.glm: "glm", dense.glm4: "glm4", dense.glm4v: "glm4v_text",
         dense.chatglm: "chatglm", dense.qwen: "qwen",
-        dense.cohere: "cohere cohere2", dense.nemotron: "nemotron jais2", dense.nanochat: "nanochat",
-        dense.stablelm: "stablelm", dense.persimmon: "persimmon", dense.opt: "opt", dense.biogpt: "biogpt",
-        dense.xglm: "xglm", dense.olmo: "olmo", dense.olmo2: "olmo2 olmo3", dense.phi: "phi",
-        dense.phi3: "phi3 phi3_v", dense.phi3small: "phi3small", dense.gpt2: "gpt2 gpt-sw3",
-        dense.gpt_bigcode: "gpt_bigcode", dense.gpt_neo: "gpt_neo", dense.gptj: "gptj codegen",
-        dense.gpt_neox: "gpt_neox", dense.bloom: "bloom", dense.mpt: "mpt", dense.falcon: "falcon",
-        dense.starcoder2: "starcoder2", dense.gemma: "gemma", dense.gemma2: "gemma2",
+        dense.cohere: "cohere cohere2", gpt.nemotron: "nemotron jais2", dense.nanochat: "nanochat",
+        gpt.stablelm: "stablelm", gpt.persimmon: "persimmon", gpt.opt: "opt", gpt.biogpt: "biogpt",
+        gpt.xglm: "xglm", dense.olmo: "olmo", dense.olmo2: "olmo2 olmo3", gpt.phi: "phi",
+        dense.phi3: "phi3 phi3_v", gpt.phi3small: "phi3small", gpt.gpt2: "gpt2 gpt-sw3",
+        gpt.gpt_bigcode: "gpt_bigcode", gpt.gpt_neo: "gpt_neo", gpt.gptj: "gptj codegen",
+        gpt.gpt_neox: "gpt_neox", gpt.bloom: "bloom", gpt.mpt: "mpt", gpt.falcon: "falcon",
+        gpt.starcoder2: "starcoder2", dense.gemma: "gemma", dense.gemma2: "gemma2",
         dense.gemma3: "gemma3 gemma3_text", dense.vaultgemma: "vaultgemma",
         sparse.mixtral: "mixtral", sparse.phimoe: "phimoe", sparse.minimax_m2: "minimax_m2",
         sparse.flex_olmo: "flex_olmo", sparse.granitemoe: "granitemoe granitemoeshared", sparse.aria: "aria_text",
