@@ -15,7 +15,7 @@ import pytest
 
 import wattir
 from wattir.cli import main
-from wattir.errors import SpaceError
+from wattir.errors import SizeError, SpaceError
 from wattir.space_file import load_space, values_of
 from wattir.spaces import Space
 from wattir.sweep import Sweep, run_sweep
@@ -126,6 +126,15 @@ def test_parts_of_nobody_knows_what_are_refused(text: str, space_file: Path, tmp
 
     with pytest.raises(SpaceError, match="holds chunks of another space"):
         run_sweep(sweep_of(space_file), str(tmp_path / "r.parquet"))
+
+
+def test_a_sweep_that_cannot_begin_leaves_nothing_behind(tmp_path: Path) -> None:
+    out, (m, n) = tmp_path / "out.parquet", map(wattir.spaces.symbol, "mn")
+    space = Space(wattir.layers.matmul(m, n, 64), {"m": (1, 2**30), "n": (1, 2**30)})
+
+    with pytest.raises(SizeError, match=r"candidate \[3\]: .*; expected at most 2\^53"):
+        run_sweep(Sweep(space, (wattir.load_device("h100_sxm"),)), str(out))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_part_is_named(space_file: Path, tmp_path: Path) -> None:

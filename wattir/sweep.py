@@ -96,9 +96,13 @@ def run_sweep(
         return advance(sweep.count)
     missing = parts.missing()
     advance(sweep.count - sum(map(sweep.length, missing)))
-    for number, table in _on_cluster(sweep, missing, scheduler) if scheduler else _here(sweep, missing):
-        parts.write(number, table)
-        advance(sweep.length(number))
+    try:
+        for number, table in _on_cluster(sweep, missing, scheduler) if scheduler else _here(sweep, missing):
+            parts.write(number, table)
+            advance(sweep.length(number))
+    except BaseException:
+        parts.leave()
+        raise
     parts.join()
 
 
@@ -268,6 +272,11 @@ class _Parts:
         import pyarrow.parquet as pq
 
         self._whole(self._path(number), lambda path: pq.write_table(table, path))
+
+    def leave(self) -> None:
+        """Removes the folder where no chunk is done: there is nothing to go on with."""
+        if not any(os.path.exists(self._path(number)) for number in range(self.sweep.chunks)):
+            shutil.rmtree(self.folder)
 
     def join(self) -> None:
         """Makes `out` of the parts, which are removed."""
