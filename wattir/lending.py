@@ -13,6 +13,14 @@ Of several relatives of one kind the coefficients are the geometric mean, the ne
 errors of its own, and fewer are passed on so. A variant takes those of the nearest alone. All others give what those
 before them lack: number types, families of kernels, corrections by library.
 
+B200 from H200 alone comes out 28.8 % off in seconds and 32.0 % in joules, H200 from B200 21.8 and 29.1 % (medians over
+kernels_power, 2026-11-28). The physics fitted to B200's own rows is 19.4 and 28.7 % off: 71 % of them ran in libraries
+of which the H200 has no row, and where both ran one, its code for the new generation is not as far (experts 0.8 to 1.07
+of the H200's seconds, where the limits' ratio is 0.44 to 0.62). Tried, without a gain that held both ways and between
+A100, H100 and L40S: shares that fall as limits grow (of A100 to H100 they rise), features of corrections over units and
+roofs, corrections as of the lender's own units, at half strength, or the mean of several, three and four relatives,
+`wave_s` by the rate of a unit. Watts as the lender's share of its limit at that shape take 2 to 3 points off joules.
+
 A relative is the nearer the more of these it shares, in this order: maker, class of memory (HBM, GDDR, DDR), and
 architecture. The relatives of a device file stand in that order; of GPUs of one kind, those with joules come first.
 """
