@@ -16,6 +16,9 @@ import wattir
 from wattir.cli import main
 from wattir.compare import FACTORS, Terms, difference, joules_of, log_mean, per_one, terms_of
 from wattir.device import load_device
+from wattir.generation_compare import generation_terms
+from wattir.generation_model import Sharing
+from wattir.generation_report import GenerationReport, generate
 from wattir.ir import GraphBuilder
 from wattir.serving_compare import serving_terms
 from wattir.serving_model import Deployment, Request
@@ -177,6 +180,34 @@ def test_tokens_are_a_factor_of_the_request_alone() -> None:
     assert "tokens" not in difference(per_one(short), per_one(long))
 
 
+def call(model: str = "black-forest-labs/FLUX.1-dev", device: str = "h100_sxm", **asked: Any) -> GenerationReport:
+    sharing = Sharing(asked.pop("ulysses", 1), asked.pop("ring", 1))
+    return generate(model, load_device(device), sharing, None, **asked)
+
+
+@pytest.mark.parametrize("report", [
+    call(), call(steps=4, batch=3), call("stabilityai/sdxl-turbo"), call("THUDM/CogVideoX-2b", "b200_sxm", frames=9),
+    call(ulysses=4, device="b200_sxm"), call("stabilityai/stable-diffusion-3.5-large", ring=2),
+], ids=lambda each: each.model)  # fmt: skip
+def test_terms_are_the_joules_of_the_call(report: GenerationReport) -> None:
+    terms = generation_terms(report)
+
+    assert joules_of(terms) == pytest.approx(report.call_j, rel=1e-9)
+    assert joules_of(per_one(terms)) == pytest.approx(report.energy_j, rel=1e-9)
+    assert all(value >= 0.0 for factors in terms.values() for value in factors.values())
+
+
+@pytest.mark.parametrize(("a", "b", "factor"), [
+    ({"steps": 8}, {"steps": 32}, "steps"), ({}, {"width": 2048, "height": 2048}, "compute volume"),
+    ({"model": "stabilityai/stable-diffusion-3.5-large", "guidance": False},
+     {"model": "stabilityai/stable-diffusion-3.5-large", "guidance": True}, "steps"),
+])  # fmt: skip
+def test_what_changed_of_a_call_is_what_is_named(a: dict, b: dict, factor: str) -> None:
+    found = difference(*(per_one(generation_terms(call(**side))) for side in (a, b)))
+
+    assert max(found, key=lambda name: abs(found[name])) == factor
+
+
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -232,6 +263,16 @@ def test_served_models_compare_per_token_or_request(run: Run) -> None:
     assert code == 0 and "per token" in out and "memory traffic" in Path("why.html").read_text(encoding="utf-8")
 
 
+def test_calls_of_generators_compare_with_all_that_was_asked(run: Run) -> None:
+    few, many = (f"black-forest-labs/FLUX.1-dev --hw h100_sxm --steps {steps}" for steps in (4, 28))
+    found = json.loads(run(few, many, "--json")[1])
+
+    assert found["per"] == "output" and found["a"]["prompt"]["steps"] == 4
+    assert found["b"]["energy_j"] == pytest.approx(found["b"]["energy_j_per_image"])
+    change = found["b"]["energy_j"] - found["a"]["energy_j"]
+    assert sum(step["energy_j"] for step in found["factors"]) == pytest.approx(change)
+
+
 def test_same_question_twice_has_no_steps(run: Run) -> None:
     found = json.loads(run(A, A, "--json")[1])
 
@@ -244,9 +285,11 @@ def test_same_question_twice_has_no_steps(run: Run) -> None:
     ((A, "resnet50"), "no machine; expected --hw"),
     ((A, "resnet51 --hw h100"), "did you mean resnet50"),
     ((A, "resnet50 --hw h100 --bach 3"), "unrecognized arguments: --bach 3"),
-    ((A, A, "--per", "tokens"), "'tokens' is not known; expected one of sample, pass, token, request"),
+    ((A, A, "--per", "tokens"), "'tokens' is not known; expected one of sample, pass, token, request, output, call"),
     ((A, A, "--per", "token"), "--per token: says nothing of a pass; expected sample or pass"),
-    ((A, SMALL.format(QWEN)), "A is a pass, B a request; expected both with --isl and --osl, or both without"),
+    ((A, SMALL.format(QWEN)), "A is a pass, B a request; expected two passes, two requests (with --isl and --osl)"),
+    ((A, "stabilityai/sdxl-turbo --hw h100"), "A is a pass, B a call"),
+    ((A, "resnet50 --hw h100 --steps 4"), "--steps: only for generators"),
     ((SMALL.format(QWEN), SMALL.format("Qwen/Qwen3-7B")), "no published model of this name"),
 ])  # fmt: skip
 def test_bad_questions_are_one_line(run: Run, words: tuple[str, ...], said: str) -> None:

@@ -35,6 +35,7 @@ Terms = Mapping[str, Mapping[str, float]]
 FACTORS = {
     "samples": "how many samples the pass is of",
     "tokens": "how many tokens the answer has",
+    "steps": "passes of the denoiser, two a step under guidance",
     "compute volume": "FLOP and vector operations of each",
     "memory traffic": "bytes of each",
     "utilisation": "how near to its peaks the machine runs",

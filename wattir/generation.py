@@ -34,7 +34,7 @@ work; host: the same while they wait for its launches; waiting: devices that hav
 @dataclass(slots=True)
 class Demand:
     """What kernels ask for: seconds and joules of their work by part, launches; of attention also FLOP with heads
-    padded to the sizes that its kernels have, and exponentials; exchanges, and the bytes that each device sends.
+    padded to the sizes that its kernels have, and exponentials; exchanges, and the bytes that each device sends; FLOP.
     Numbers, or arrays of them."""
 
     time_s: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
@@ -44,6 +44,7 @@ class Demand:
     attention_exps: Any = 0.0
     links: Any = 0.0
     link_bytes: Any = 0.0
+    flop: Any = 0.0
 
     def add(self, other: Demand, times: float = 1.0) -> Demand:
         """With `times` another demand added."""
@@ -55,7 +56,7 @@ class Demand:
         return self
 
 
-SCALARS = ("launches", "attention_flop", "attention_exps", "links", "link_bytes")
+SCALARS = ("launches", "attention_flop", "attention_exps", "links", "link_bytes", "flop")
 
 
 @dataclass(frozen=True, slots=True)

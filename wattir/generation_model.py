@@ -155,6 +155,7 @@ class Kernels:
         found.time_s[part] += seconds * times
         found.energy_j[part] += max(joules - by_second, 0.0) * times
         found.launches += cells[LAUNCHES] * times
+        found.flop += 2.0 * cells[MACS] * times
         if part == "attention":
             pairs = cells[MACS] / cells[K] * times
             found.attention_exps += pairs

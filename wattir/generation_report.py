@@ -18,7 +18,8 @@ from wattir.serving import J_PER_WH
 
 @dataclass(frozen=True)
 class GenerationReport:
-    """One call of a pipeline. Joules are of all accelerators; `phases`: what each phase of the call costs."""
+    """One call of a pipeline. Joules are of all accelerators; `phases`: what each phase of the call costs; `flop`: of
+    each, on all devices."""
 
     model: str
     kind: str
@@ -28,6 +29,7 @@ class GenerationReport:
     sharing: Sharing
     weight_bytes: float
     phases: Mapping[str, PhaseCost]
+    flop: Mapping[str, float]
     warnings: tuple[str, ...] = ()
 
     @property
@@ -100,9 +102,11 @@ def generate(
 def report(placed: Generated, stack: Stack, prompt: Prompt) -> GenerationReport:
     """`generate` for a generator that is already in place."""
     device = placed.device
-    costs = placed.demands(prompt).costs(
-        stack, device, steps=prompt.steps, pixels=prompt.pixels, devices=placed.sharing.devices,
-        decoding=placed.decoding,
+    demands, devices = placed.demands(prompt), placed.sharing.devices
+    flop = (demands.text.flop * devices, demands.step.flop * devices * prompt.steps,
+            demands.decode.flop * placed.decoding, 0.0)  # fmt: skip
+    costs = demands.costs(
+        stack, device, steps=prompt.steps, pixels=prompt.pixels, devices=devices, decoding=placed.decoding
     )  # fmt: skip
     warnings = []
     if stack.borrowed_from:
@@ -111,4 +115,4 @@ def report(placed: Generated, stack: Stack, prompt: Prompt) -> GenerationReport:
     made = "video" if prompt.frames > 1 else "image"
     return GenerationReport(placed.of.name, made, device, stack, prompt, placed.sharing,
                             placed.phases(prompt).weight_bytes, dict(zip(PHASES, costs, strict=True)),
-                            tuple(warnings))  # fmt: skip
+                            dict(zip(PHASES, map(float, flop), strict=True)), tuple(warnings))  # fmt: skip

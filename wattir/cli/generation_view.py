@@ -44,8 +44,8 @@ def _totals(report: GenerationReport) -> dict[str, str | Text]:
     low, high = report.ends
     joules, wh = report.energy_j, report.energy_j / J_PER_WH
     return {
-        "makes": _asked(report),
-        "runs": f"{report.stack.name}, 16 bits, {_devices(report)}",
+        "makes": asked_text(report),
+        "runs": f"{report.stack.name}, 16 bits, {devices_text(report)}",
         f"per {report.kind}": Text(between(joules * low, joules, joules * high, "J", LEVEL), style="bold green"),
         "": f"{between(wh * low, wh, wh * high, 'Wh', LEVEL)} of the accelerators' {report.device.scope}s",
         "time": f"{prefixed(report.time_s, 's')} a call, {digits(report.outputs_per_s)} {report.kind}s/s at "
@@ -54,14 +54,15 @@ def _totals(report: GenerationReport) -> dict[str, str | Text]:
     }
 
 
-def _asked(report: GenerationReport) -> str:
+def asked_text(report: GenerationReport) -> str:
     prompt = report.prompt
     frames = f", {prompt.frames} frames" if prompt.frames > 1 else ""
     passes = "with guidance (2 passes a step)" if prompt.guidance else "1 pass a step"
-    return f"{prompt.batch} x {prompt.width}x{prompt.height}{frames}, {prompt.steps} steps, {passes}"
+    steps = f"{prompt.steps} step{'s' * (prompt.steps > 1)}"
+    return f"{prompt.batch} x {prompt.width}x{prompt.height}{frames}, {steps}, {passes}"
 
 
-def _devices(report: GenerationReport) -> str:
+def devices_text(report: GenerationReport) -> str:
     sharing = report.sharing
     if sharing.devices == 1:
         return "1 device"

@@ -9,8 +9,9 @@ from typing import Any
 from wattir.compare import FACTORS, Terms, difference, joules_of, per_one
 from wattir.errors import InputError
 
-PER = {"pass": ("sample", "pass"), "request": ("token", "request")}
-"""What a question is answered for (a forward pass, a served request) to what its joules may be given per."""
+PER = {"pass": ("sample", "pass"), "request": ("token", "request"), "call": ("output", "call")}
+"""What a question is answered for (a forward pass, a served request, a call for images or video) to what its joules may
+be given per."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ class Comparison:
 def compared(a: Side, b: Side, per: str | None = None) -> Comparison:
     """B against A, per one of `PER` (default: the smaller one); InputError where that is not of both."""
     if a.whole != b.whole:
-        raise InputError(f"A is a {a.whole}, B a {b.whole}; expected both with --isl and --osl, or both without")
+        raise InputError(f"A is a {a.whole}, B a {b.whole}; expected two passes, two requests (with --isl and --osl), "
+                         "or two calls of generators")  # fmt: skip
     per = per or PER[a.whole][0]
     if per not in PER[a.whole]:
         raise InputError(f"--per {per}: says nothing of a {a.whole}; expected {' or '.join(PER[a.whole])}")
