@@ -236,10 +236,10 @@ def test_ensembles_of_libraries_are_written_beside_the_file_and_go_with_it(tmp_p
 
 def test_absent_data_are_said_and_leave_the_file_alone(tmp_path, capsys):
     before = load_device("raspberry_pi_5")
-    assert main(["fit", "--data", str(tmp_path), "--device", "raspberry_pi_5", "--out", str(tmp_path)]) == 0
+    assert main(["fit", "--data", str(tmp_path), "--device", "raspberry_pi_5", "--out", str(tmp_path / "new")]) == 0
     said = capsys.readouterr().out
     assert "skipped nas_bench_201_pi5" in said and "stays as it is" in said
-    assert load_device("raspberry_pi_5") == before and not list(tmp_path.iterdir())
+    assert load_device("raspberry_pi_5") == before and not list((tmp_path / "new").iterdir())
 
 
 def test_a_device_without_a_plan_is_refused():

@@ -57,6 +57,8 @@ def run(arguments: Namespace) -> int:
     if arguments.rows is None:
         if arguments.like is not None:
             raise InputError(f"--like {arguments.like}: only with --rows; the known machines have their own files")
+        if arguments.out is not None:
+            _make_folder(arguments.out)
         for device in arguments.device or fits.FITS[arguments.what]:
             fits.fit_device(device, arguments.data, arguments.out, _say, what=arguments.what)
         return 0
@@ -66,6 +68,14 @@ def run(arguments: Namespace) -> int:
     device = fits.fit_rows(arguments.rows, arguments.device[0], arguments.like, _say)
     print(f"{arguments.device[0]}: {device.name}; try: wattir estimate resnet50 --hw {arguments.device[0]}")
     return 0
+
+
+def _make_folder(path: str) -> None:
+    """Before the first fit: some take an hour, which would be lost without it."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {path}: no folder, and none can be made ({error.strerror})") from None
 
 
 def _say(line: str) -> None:
