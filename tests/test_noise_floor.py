@@ -39,10 +39,10 @@ def test_a_window_wider_than_the_prompt_is_the_same_work():
 
 def test_one_row_is_as_far_from_the_best_estimate_as_two_are_apart_over_the_root_of_two():
     noisy = attention(4096, 500.0)
-    noisy["power_w"] *= [(1.2, 1 / 1.2)[i % 2] for i in range(40)]
+    noisy["power_w"] *= [(1.2, 1.0, 1 / 1.2)[i % 3] for i in range(40)]
     power = of(attention(0, 500.0), noisy)[0]["power"]
     assert power["one_row"] == pytest.approx(power["apart"] / math.sqrt(2), abs=1e-4)
-    assert power["apart"] >= math.log(1.2) - 1e-4
+    assert power["offset"] == 0.0 and power["apart"] == pytest.approx(math.log(1.2), abs=1e-4)  # of two thirds
 
 
 def test_watts_of_rows_that_took_another_time_are_not_compared():
