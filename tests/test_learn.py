@@ -13,7 +13,6 @@ pytest.importorskip("lightgbm")
 import wattir  # noqa: E402
 from wattir import layers  # noqa: E402
 from wattir.backends.fit.datasets_torch import additions  # noqa: E402
-from wattir.backends.fit.functions import FUNCTIONS  # noqa: E402
 from wattir.backends.fit.learn import learned, taught  # noqa: E402
 from wattir.backends.fit.library import spread_of, without_spread  # noqa: E402
 from wattir.backends.fit.model import predict  # noqa: E402
@@ -21,6 +20,7 @@ from wattir.backends.fit.rows import layer_rows  # noqa: E402
 from wattir.backends.fit.solve import energy_given_time  # noqa: E402
 from wattir.device import Correction, load_device, physics_only  # noqa: E402
 from wattir.dims import symbol  # noqa: E402
+from wattir.kinds import FUNCTIONS  # noqa: E402
 
 SAMPLES, GROUPS = 150, 15
 
@@ -116,9 +116,19 @@ def test_the_kind_without_its_spread():
     assert (spread_of("experts@deepgemm_fp8_block"), without_spread("decode@x_1.2")) == (0.0, "decode@x_1.2")
 
 
-def test_the_fits_count_functions_as_models_are_read():
-    frontend = pytest.importorskip("wattir.frontends.torch.rules_math").POINTWISE
-    assert {name: frontend[name] for name in FUNCTIONS} == FUNCTIONS
+def test_functions_are_counted_alike_by_every_frontend():
+    torch = pytest.importorskip("wattir.frontends.torch.rules_math").POINTWISE
+    assert {name: torch[name] for name in FUNCTIONS} == FUNCTIONS
+    jax = {
+        name: counted for name, *counted in pytest.importorskip("wattir.frontends.jax.rules_math").POINTWISE.values()
+    }
+    onnx = {
+        name: counted
+        for name, *counted, _ in pytest.importorskip("wattir.frontends.onnx.rules_math").POINTWISE.values()
+    }
+    for table in (jax, onnx):
+        shared = {name: tuple(table[name]) for name in FUNCTIONS if name in table}
+        assert {"sigmoid", "tanh"} <= set(shared) and shared.items() <= FUNCTIONS.items()
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet152"])

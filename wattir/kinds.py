@@ -103,6 +103,13 @@ DIVISOR_ATTRS = ("groups", "ranks")
 CONTRACTIONS = ("matmul", "conv", "attention", "recurrent")
 """The kinds whose multiply-adds are counted as MACs and FLOP."""
 
+FUNCTIONS = {
+    "relu": (1, 0), "sigmoid": (2, 1), "tanh": (0, 1), "silu": (3, 1), "gelu": (4, 1), "hardswish": (5, 0),
+    "exp": (0, 1), "rsqrt": (0, 1), "lerp": (3, 0), "addcmul": (3, 0),
+}  # fmt: skip
+"""Operations (additions, products, comparisons, divisions) and special functions (exponentials, roots and other series)
+of one element of a pointwise op, as every frontend counts them: learned corrections tell functions apart by these."""
+
 DTYPE_BYTES: dict[str, float] = {
     "fp64": 8, "fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "fp4": 0.5, "int64": 8, "int32": 4, "int16": 2, "int8": 1,
     "int4": 0.5, "int2": 0.25, "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1, "uint4": 0.5, "uint2": 0.25,

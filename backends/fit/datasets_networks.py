@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from wattir.costs import tabulate
-from wattir.dims import evaluate
+from wattir.dims import Dim, evaluate
 from wattir.ir import Graph
 from wattir.models import FOLDER
 from wattir.passes import lower_to_kernels
@@ -137,6 +137,6 @@ def _sizes(row: Any, graph: Graph) -> dict[str, int] | None:
 
 def at_sizes(work: Work, sizes: Mapping[str, int]) -> Work:
     """The Work with numbers in place of formulas."""
-    names = ("macs_causal", "m", "n", "k", "groups", "ops", "special", "weight_bytes", "in_bytes", "out_bytes",
-             "state_bytes", "launches", "link_bytes", "window", "in_points", "times")  # fmt: skip
-    return replace(work, **{name: evaluate(getattr(work, name), sizes) for name in names})
+    given = {field.name: getattr(work, field.name) for field in fields(work)}
+    formulas = {name: value for name, value in given.items() if isinstance(value, Dim)}
+    return replace(work, **{name: evaluate(value, sizes) for name, value in formulas.items()})

@@ -58,7 +58,7 @@ def mlp_of(k: Keys, **changes: Any) -> Mlp:
 
 
 def act_of(k: Keys, default: str) -> str:
-    """The activation function."""
+    """The activation function; one that is not known is counted as the default."""
     found = default
     for key in ("activation_function", "hidden_activation", "mlp_hidden_act", "hidden_act"):
         found = k.text(key, found)

@@ -106,5 +106,6 @@ def _with_shared(w: Writer, x: str, routed: str, e: Experts) -> str:
     with w.at("shared_expert"):
         out = mlp(w, x, Mlp(e.shared_width, e.gated, act=e.act), w.held.weights)
     if e.shared_gate:
-        out = w.pointwise("shared_gate", "sigmoid_mul", out, w.linear("shared_expert_gate", x, 1), ops=2, special=2)
+        gate = w.act("shared_expert_act", "sigmoid", w.linear("shared_expert_gate", x, 1))
+        out = w.pointwise("shared_gate", "mul", out, gate)
     return w.pointwise("shared_add", "add", routed, out)

@@ -89,7 +89,7 @@ def _attention(w: Writer, x: str, a: Attention, span: Span, rotary: tuple[str, .
     sinks = (w.weight("sinks", (heads,)),) if a.sinks else ()
     out = attend(w, (q, k, v, *sinks), span, heads, kv_heads, d, dv, a.window)
     if a.gated:
-        out = w.pointwise("gate", "sigmoid_mul", out, q, ops=2, special=2)
+        out = w.act("gate", "sigmoid", out, q)
     out = w.norm("out_norm", out, "rms_norm") if a.out_norm else out
     return w.linear("o_proj", out, hidden, a.out_bias)
 
@@ -246,8 +246,7 @@ def _kimi_delta(w: Writer, x: str, a: KimiDelta, span: Span) -> str:
     rates = w.linear("b_proj", x, heads)
     decays = (w.weight("A_log", (heads,)), w.weight("dt_bias", (wide,)))
     out = _recurrence(w, conv, span, wide, heads * a.head_dim**2, 8, forget, rates, *decays)
-    out = w.pointwise("gate", "sigmoid_mul", w.norm("o_norm", out, "rms_norm", length=a.head_dim), gate, ops=2,
-                      special=2)  # fmt: skip
+    out = w.act("gate", "sigmoid", w.norm("o_norm", out, "rms_norm", length=a.head_dim), gate)
     return w.linear("o_proj", out, hidden)
 
 

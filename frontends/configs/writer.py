@@ -15,7 +15,7 @@ from typing import Any
 from wattir.dims import Size, ceildiv, product
 from wattir.errors import InputError, suggestion
 from wattir.ir import GraphBuilder
-from wattir.kinds import DTYPE_BYTES
+from wattir.kinds import DTYPE_BYTES, FUNCTIONS
 
 WEIGHTS: dict[str, tuple[str, str, int, str]] = {
     "bf16": ("bf16", "", 0, ""),
@@ -186,9 +186,10 @@ class Writer:
         return count // self.tp
 
 
-ACTIVATIONS = {
-    "silu": (2, 2), "gelu": (6, 1), "gelu_pytorch_tanh": (8, 2), "gelu_new": (8, 2), "gelu_fast": (8, 2),
-    "quick_gelu": (3, 2), "relu": (1, 0), "relu2": (2, 0), "swish": (2, 2), "gelu_tanh": (8, 2), "clamped": (6, 2),
-    "xielu": (6, 1),
+ACTIVATIONS = FUNCTIONS | {
+    "swish": FUNCTIONS["silu"], "gelu_pytorch_tanh": FUNCTIONS["gelu"], "gelu_tanh": FUNCTIONS["gelu"],
+    "gelu_new": (8, 1), "gelu_fast": (8, 1), "quick_gelu": (4, 1), "relu2": (2, 0), "clamped": (7, 1), "xielu": (6, 1),
+    "silu_mul": (4, 1),
 }  # fmt: skip
-"""Operations and exponentials of one element."""
+"""Of one element, as in `wattir.kinds`: x / 2 (1 + tanh(x (c + d x x))) written out, x sigmoid(1.702 x), the gate
+of GPT-OSS with both its clamps; ``silu_mul``: of two halves that lie in one tensor."""

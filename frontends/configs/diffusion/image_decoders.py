@@ -95,7 +95,7 @@ def _glu(w: Canvas, x: str) -> str:
     with w.at("conv_out"):
         up = w.act("silu", "silu", w.conv("conv_inverted", x, 8 * width, 1))
         up = w.conv("conv_depth", up, 8 * width, 3, groups=8 * width)
-        gated = w.pointwise("gate", "silu_mul", w.moved("half", up, batch, 4 * width, *axes), ops=3, special=2)
+        gated = w.act("gate", "silu_mul", w.moved("half", up, batch, 4 * width, *axes))
         return w.add("sum", channel_norm(w, "norm", w.conv("conv_point", gated, width, 1, bias=False), bias=True), x)
 
 

@@ -311,6 +311,6 @@ def _glu_conv(w: Canvas, x: str, grid: tuple[int, int], hidden: int) -> str:
                 more = w.moved("pad", more, batch, 2 * hidden, 3, grid[1])
                 more = w.conv("conv_depth", more, 2 * hidden, 3, groups=2 * hidden, bias=False)
                 edges.append(w.add("sum", w.moved("edge", more, batch, 2 * hidden, 1, grid[1])))
-        gated = w.pointwise("gate", "silu_mul", w.joined("half", (up, *edges), batch, hidden, *area), ops=3, special=2)
+        gated = w.act("gate", "silu_mul", w.joined("half", (up, *edges), batch, hidden, *area))
         out = w.conv("conv_point", gated, int(str(width)), 1, bias=False)
         return w.moved("tokens", out, batch, rows, width)

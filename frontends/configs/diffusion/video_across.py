@@ -189,7 +189,7 @@ def _mixed(w: Canvas, x: str, grid: tuple[int, int, int], hidden: int) -> str:
         up = w.act("silu", "silu", w.conv("conv_inverted", maps, 2 * hidden, 1))
         up = w.conv("conv_depth", up, 2 * hidden, 3, groups=2 * hidden)
         half = w.moved("half", up, batch * frames, hidden, height, breadth)
-        out = w.conv("conv_point", w.pointwise("gate", "silu_mul", half, ops=3, special=2), wide, 1, bias=False)
+        out = w.conv("conv_point", w.act("gate", "silu_mul", half), wide, 1, bias=False)
         video = w.moved("video", out, batch, wide, frames, height * breadth)
         video = w.add("sum", w.conv("conv_temp", video, wide, (3, 1), bias=False), video)
         return w.moved("tokens", video, batch, rows, wide)
