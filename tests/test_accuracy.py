@@ -79,7 +79,7 @@ def test_errors_by_hand():
 @pytest.mark.parametrize(
     ("hardware", "device"),
     [("NVIDIA A100-PCIe-40GB", "a100_pcie_40gb"), ("NVIDIA A30", "a30"), ("GTX 1070", "gtx_1070"),
-     ("raptorlake", "core_raptor_lake"), ("abacus", None)],
+     ("raptorlake", "core_raptor_lake"), ("NVIDIA GeForce RTX 4090 (Ada Lovelace)", "rtx_4090"), ("abacus", None)],
 )  # fmt: skip
 def test_machines_are_found_by_what_tables_call_them(hardware, device):
     assert device_of(hardware) == device

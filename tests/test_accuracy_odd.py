@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,40 @@ def test_csv_and_parquet_in_any_order_say_the_same(tmp_path, capsys):
 def test_without_joules_there_are_errors_of_time_alone(tmp_path, capsys):
     found = whole(judged(folder_of(tmp_path, products().drop(columns="power_w"), "csv"), capsys))
     assert found["rows"] == 12 and "energy" not in found and "coverage" in found["time"]
+
+
+def attention() -> Any:
+    """Attention of whole prompts in the columns that kernels_latency cannot do without."""
+    return pd.DataFrame(
+        {"system": "rtx_pro_6000_server", "kernel_source": "torch_flow", "attn_dtype": "bfloat16",
+         "kv_cache_dtype": "bfloat16", "batch_size": [1, 4, 8], "isl": [128, 1024, 2048], "num_heads": 16,
+         "num_key_value_heads": 4, "head_dim": 128, "latency_ms": [0.02, 0.2, 1.2]}
+    )  # fmt: skip
+
+
+def test_a_column_that_a_table_lacks_says_what_is_usual(tmp_path, capsys):
+    found = {}
+    for name, more in (("bare", {}), ("whole", {"framework": "TRTLLM", "op_name": "", "window_size": 0.0, "step": 0})):
+        folder = tmp_path / name / "kernels_latency"
+        folder.mkdir(parents=True)
+        attention().assign(**more).to_parquet(folder / "context_attention.parquet")
+        found[name] = whole(judged(tmp_path / name, capsys))
+    assert found["bare"] == found["whole"] and found["bare"]["rows"] == 3
+    assert found["bare"]["device"] == "rtx_pro_6000_server" and not found["bare"]["measured"]
+
+
+def test_whole_models_of_a_machine_without_bf16_stop_no_other(tmp_path, capsys):
+    folder = tmp_path / "whole_models_eager"
+    (folder / "kernel_lists").mkdir(parents=True)
+    product = [{"dimM": 512, "dimN": 512, "dimK": 512, "batch": 1, "prec": "bf16"}, ["gemm"]]
+    (folder / "kernel_lists" / "tiny_pbf16_b1_s128.json").write_text(json.dumps([product]))
+    row = {"workload": "tiny_pbf16_b1_s128_freq900", "energy_j": 0.01, "latency_ms": 0.1, "sm_clock_mhz": 900,
+           "family": "tiny", "dtype": "bf16"}  # fmt: skip
+    machines = {"turing": "NVIDIA GeForce RTX 2080 Ti", "ada": "NVIDIA L40S", "blackwell": "NVIDIA B200"}
+    pd.DataFrame([{**row, "set": name, "hardware": gpu} for name, gpu in machines.items()]).to_csv(folder / "data.csv")
+    found = judged(tmp_path, capsys)
+    assert {each["device"] for each in found["sets"]} == {"rtx_2080_ti", "l40s", "b200_sxm"}
+    assert not found["not_predicted"]
 
 
 def test_one_row_has_errors_but_no_order(tmp_path, capsys):

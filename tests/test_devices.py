@@ -62,7 +62,9 @@ def test_no_alias_means_two_machines():
         ("h100", "h100_sxm"), ("NVIDIA H100 80GB HBM3", "h100_sxm"), ("h100-sxm-80gb", "h100_sxm"),
         ("a100", "a100_sxm"),
         ("NVIDIA A100-PCIE-40GB", "a100_pcie_40gb"), ("Tesla T4", "t4"), ("pi 5", "raspberry_pi_5"),
-        ("2080ti", "rtx_2080_ti"),
+        ("2080ti", "rtx_2080_ti"), ("NVIDIA GeForce RTX 3080", "rtx_3080"), ("NVIDIA RTX A6000", "rtx_a6000"),
+        ("Intel(R) Xeon(R) Gold 6226", "xeon_gold_6226"), ("Intel(R) Arc(TM) Pro B60 Graphics", "b60"),
+        ("NVIDIA GB200", "gb200"), ("Tesla V100-SXM2-32GB", "v100"),
     ],
 )  # fmt: skip
 def test_machines_are_found_by_what_people_call_them(wanted, found):

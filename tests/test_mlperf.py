@@ -162,6 +162,17 @@ def test_power_limits_are_read_where_they_are_declared(tmp_path, notes, system, 
 
 
 @pytest.mark.parametrize(
+    ("benchmark", "framework", "math"),
+    [("resnet50", "TensorRT 8.5.2", "int8"), ("bert-99.9", "TensorRT 8.5.2", "fp16"), ("resnet50", "ArmNN", None)],
+)
+def test_engines_are_not_in_the_type_of_the_file_that_they_were_made_from(tmp_path, benchmark, framework, math):
+    """A GeForce RTX 4090's 36,428 ResNet-50 a second are 298 TFLOP/s: out of reach in fp32."""
+    runs, left = judged(made_up(benchmark=benchmark, weight_dtype="fp32", framework=framework), tmp_path)
+    assert {label.split()[1] for label in runs.rows.label.tolist()} == ({math} if math else set())
+    assert len(left) == (0 if math else 1)
+
+
+@pytest.mark.parametrize(
     "changes", [{"benchmark": "gptj-99"}, {"accelerator": "An Abacus"}, {"division": "open"}, {"weight_dtype": "int3"}]
 )
 def test_what_cannot_be_predicted_is_left_with_its_reason(tmp_path, changes):

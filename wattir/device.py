@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -213,9 +214,14 @@ def _aliases(path: str) -> list[str]:
     return [*found.get("aliases", ()), found.get("name", "")]
 
 
+BRANDS = re.compile(r"\((?:r|tm)\)|\b(?:nvidia|geforce|tesla|intel|graphics)\b")
+"""What drivers, sheets and people put around a machine's name, or leave out."""
+
+
 def plain(text: str) -> str:
-    """An id for comparing: lower case, letters and digits only."""
-    return "".join(c for c in text.lower() if c.isalnum())
+    """An id for comparing: lower case, letters and digits only, without `BRANDS`."""
+    bare = BRANDS.sub(" ", text.lower())
+    return "".join(c for c in bare if c.isalnum())
 
 
 def device_ids() -> tuple[str, ...]:

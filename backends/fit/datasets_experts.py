@@ -11,8 +11,9 @@ from .routing import routed
 from .rows import Array, Rows, joined
 
 WEIGHTS = {
-    "bfloat16": ("bf16", 2.0), "fp8": ("fp8", 1.0), "fp8_block": ("fp8", 1.0), "int4_wo": ("bf16", 0.53),
-    "nvfp4": ("fp4", 0.5625), "w4a16_mxfp4": ("bf16", 0.53), "w4a8_mxfp4_mxfp8": ("fp8", 0.53),
+    "bfloat16": ("bf16", 2.0), "float16": ("fp16", 2.0), "fp8": ("fp8", 1.0), "fp8_block": ("fp8", 1.0),
+    "int4_wo": ("bf16", 0.53), "w4afp8": ("fp8", 0.53), "nvfp4": ("fp4", 0.5625), "w4a16_mxfp4": ("bf16", 0.53),
+    "w4a8_mxfp4_mxfp8": ("fp8", 0.53),
 }  # fmt: skip
 """Math, and bytes of a weight with its scales."""
 UNGATED = ("moe_torch_flow_nongated",)

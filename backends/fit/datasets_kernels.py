@@ -16,6 +16,7 @@ import numpy as np
 
 from wattir import layers
 from wattir.dims import symbol
+from wattir.kinds import DTYPE_BYTES
 
 from . import datasets_experts as experts
 from . import datasets_links as links
@@ -77,11 +78,12 @@ def gemm(table: Any, dtype: str) -> Rows:
 
 GEMM = {
     "bfloat16": ("bf16", 2.0, 2.0), "float16": ("fp16", 2.0, 2.0), "fp8": ("fp8", 1.0, 1.0),
-    "fp8_block": ("fp8", 1.0, 1.0), "nvfp4": ("fp4", 0.5625, 0.5625), "int8_wo": ("bf16", 1.0, 2.0),
-    "int4_wo": ("bf16", 0.5, 2.0), "sq": ("int8", 1.0, 1.0),
+    "fp8_static": ("fp8", 1.0, 1.0), "fp8_ootb": ("fp8", 1.0, 1.0), "fp8_block": ("fp8", 1.0, 1.0),
+    "nvfp4": ("fp4", 0.5625, 0.5625), "int8_wo": ("bf16", 1.0, 2.0), "int4_wo": ("bf16", 0.5, 2.0),
+    "sq": ("int8", 1.0, 1.0),
 }  # fmt: skip
 """Math, and bytes of a weight and of an activation; fp4 has a scale of a byte for 16."""
-NARROWED = ("fp8", "fp8_block", "nvfp4")
+NARROWED = ("fp8", "fp8_static", "fp8_ootb", "fp8_block", "nvfp4")
 """Types whose replay begins with activations of 16 bits: where k is deep and n narrow they take 5 to 15 bytes for each
 element of [m, k], bf16 takes the 2 it must, and SmoothQuant, whose activations come as bytes, 1.8."""
 SCALED = ("torch_flow",)
@@ -98,8 +100,7 @@ def generation_attention(table: Any, dtype: str) -> Rows:
     """One new token against a KV cache of `isl + step`, grouped as in context."""
     parts = [_attention(part, "bf16", False) for part in _by_window(table)]
     rows = together(parts)
-    if MATH[dtype] == "fp8":
-        rows.work[:, STATE_BYTES] *= 0.5
+    rows.work[:, STATE_BYTES] *= DTYPE_BYTES[MATH[dtype]] / DTYPE_BYTES["bf16"]
     held = rows.work[:, STATE_BYTES] <= CACHE_HELD_BYTES  # the one cache is read again and again: as activations are
     rows.work[:, ACTIVATION_BYTES] += np.where(held, rows.work[:, STATE_BYTES], 0.0)
     rows.work[:, STATE_BYTES] = np.where(held, 0.0, rows.work[:, STATE_BYTES])
@@ -169,10 +170,18 @@ TABLES: dict[str, KernelTable] = {
 }
 
 
+OPTIONAL: Mapping[str, Any] = {
+    "framework": "", "op_name": "", "window_size": 0.0, "step": 0, "distribution": "balanced", "moe_tp_size": 1,
+    "moe_ep_size": 1,
+}  # fmt: skip
+"""What a column says that a table lacks."""
+
+
 def kernels(folder: str, name: str, system: str, dtype: str = "") -> Rows:
     """The rows of one table of one system, of one number type where the table has several."""
     table = read_table(folder, name)
     table = table[table.system.eq(system)]
+    table = table.assign(**{column: value for column, value in OPTIONAL.items() if column not in table})
     types = set(table[TABLES[name].dtype].astype(str)) if TABLES[name].dtype else set()
     if dtype:
         table = table[table[TABLES[name].dtype].eq(dtype)]

@@ -21,7 +21,7 @@ SCALE_LAUNCHES = 5.0
 at least."""
 MATH = {"bfloat16": "bf16", "half": "fp16", "float16": "fp16", "fp8": "fp8", "fp8_block": "fp8", "nvfp4": "fp4",
         "int8": "int8", "": "bf16"}  # fmt: skip
-BLOCKED = ("fp8_block", "int8_wo", "int4_wo", "sq", "w4a16_mxfp4", "w4a8_mxfp4_mxfp8")
+BLOCKED = ("fp8_block", "int8_wo", "int4_wo", "sq", "w4afp8", "w4a16_mxfp4", "w4a8_mxfp4_mxfp8")
 """Number types with scales of their own: other kernels than those of the plain type that they compute in."""
 
 

@@ -96,17 +96,13 @@ def guarded(folder: str, what: str, find: Callable[[], Iterator[Any]], rows: int
 
 def device_of(hardware: str) -> str | None:
     """The id of a machine from what a table calls it; None where there is no such device."""
-    text = hardware.partition("(")[0].removeprefix("desktop PC, ").strip().rstrip(",")
-    try:
-        return load_device(NAMES.get(text, text)).id
-    except DeviceError:
-        return next((name for name in device_ids() if name == hardware), None)
-
-
-NAMES = {
-    "NVIDIA H100-SXM": "h100_sxm", "NVIDIA A10": "a10",
-    "broadwell-ep": "xeon_broadwell_ep", "raptorlake": "core_raptor_lake",
-}  # fmt: skip
+    text = hardware.removeprefix("desktop PC, ")
+    for name in (text, text.partition(" (")[0].rstrip(", ")):
+        try:
+            return load_device(name).id
+        except DeviceError:
+            continue
+    return None
 
 
 def _case(folder: str, what: str, hardware: str, raw: int, load: Callable[[], Rows], **source: Any) -> Case | Left:
@@ -152,7 +148,7 @@ def _whole_models(path: str, folder: str) -> Found:
     table = read_table(path, "data")
     for (which, hardware), part in table.groupby(["set", "hardware"], dropna=False):
         device = device_of(str(hardware))
-        peak = load_device(device).flop_per_s["bf16"] if device else 0.0
+        peak = load_device(device).flop_per_s[load_device(device).math("bf16")] if device else 0.0
         load = partial(models.whole_models, path, str(which), peak)
         what = "whole models" + (", many clocks" if which == "dvfs" else "")
         yield _case(folder, what, str(hardware), len(part), load, network=True)
