@@ -1,9 +1,9 @@
 """Whole forwards of transformers in eager PyTorch, with the kernels that each ran: the set ``whole_models_eager``.
 
-A sample is the sum over its kernel list, and each kernel is one op for the host to launch. The lists are of bf16; an
-fp32 forward runs the same kernels without the casts. A forward without a list gets that of its model at other sizes,
-where all kernels grow with batch and length as plain powers. Left out: forwards of models without lists, and failed
-runs (implied FLOP per second above the chip's peak).
+A sample is the sum over its kernel list and what that leaves out (`unlisted`), and each kernel is one op for the host
+to launch. The lists are of bf16; an fp32 forward runs the same kernels without the casts. A forward without a list gets
+that of its model at other sizes, where all kernels grow with batch and length as plain powers. Left out: forwards of
+models without lists, and failed runs (implied FLOP per second above the chip's peak).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from wattir.work import Work
 from .functions import function_graph
 from .rows import Array, Rows, launches, network_rows
 from .tables import read_table
+from .unlisted import Kernels, completed
 
 NAME = re.compile(r"(?P<model>.+)_p(?:bf16|fp32)_b(?P<batch>\d+)(?:_s(?P<seq>\d+))?(?=_|\.|$)")
 CLOCK = re.compile(r"_freq(\d+)")
-ONE_OPERAND = ("scalar_add", "scalar_mul", "unspecified_scalar", "relu", "tanh", "gelu", "silu")
+ONE_OPERAND = ("scalar_add", "scalar_mul", "unspecified_scalar", "relu", "tanh", "gelu", "silu", "copy")
 Key = tuple[str, int, int]
-Kernels = list[tuple[dict[str, Any], list[str]]]
 
 
 def whole_models(folder: str, which: str, peak_flop_per_s: float) -> Rows:
@@ -41,7 +41,7 @@ def whole_models(folder: str, which: str, peak_flop_per_s: float) -> Rows:
     found = [None if key is None else _kernels(folder, key) for key in keys]
     has = np.array([kernels is not None for kernels in found])
     works = [
-        _works(_text(kernels), dtype, _tokens(key, kernels))
+        _works(_text(completed(kernels)), dtype, _tokens(key, kernels))
         for key, kernels, dtype in zip(keys, found, table.dtype, strict=True) if kernels is not None and key is not None
     ]  # fmt: skip
     kept = table[has]
@@ -153,4 +153,6 @@ def _graph(size: dict[str, Any], kind: list[str], dtype: str, tokens: int) -> Gr
 def _elementwise(op: str, elements: int, own: str, dtype: str) -> Graph | None:
     if op.startswith("typecast"):
         return None if dtype == "fp32" else layers.pointwise(elements * 3 // 2, dtype)  # 2 bytes one way, 4 the other
+    if op == "mean":
+        return layers.pointwise(elements // 2, own)  # read once: as many bytes as half of them read and written
     return function_graph(op, elements, own, 1 if op in ONE_OPERAND else 2)
