@@ -3,7 +3,7 @@
 Machines are fitted to rows of some tasks and judged on those of another: a vision transformer from language models and
 language models from it (whole_models_eager), and on the H200 from first-party layers: networks of one task, of which
 only layers of the kinds that networks of the other tasks have were in the fit, and those layers themselves. Kinds of
-layers that the fit never saw get the coefficients of the kind that they fall back to (`wattir.device.FAMILY_FALLBACK`).
+layers that the fit never saw get the coefficients of the kind that they fall back to (`FAMILY_FALLBACK`).
 """
 
 from __future__ import annotations

@@ -323,6 +323,12 @@ def test_an_unknown_type_without_transformers_is_refused() -> None:
         load_config(TINY | {"model_type": "lama"})
 
 
+def test_an_activation_that_is_not_known_is_said() -> None:
+    graph = forward_graph(load_config(TINY | {"hidden_act": "frobnicate"}))
+    assert any("activation 'frobnicate' is not known" in line for line in graph.warnings)
+    assert not forward_graph(load_config(TINY | {"hidden_act": "gelu_10"})).warnings
+
+
 def test_parts_for_images_are_said_to_be_left_out() -> None:
     plain, seeing = load_config("Qwen/Qwen3-8B"), load_config("Qwen/Qwen3-VL-8B-Instruct")
 

@@ -95,6 +95,33 @@ def test_one_group_is_judged_by_the_relative_alone(folder):
     assert record["groups"] == 1 and record["time_median_ape"] > 0.5  # an a10 is several times slower than the truth
 
 
+def test_few_groups_narrow_no_interval(folder):
+    made(5, 3).to_csv("five.csv", index=False)
+    for rows in ("five", "rows"):
+        assert main(["fit", "--rows", f"{rows}.csv", "--device", f"{rows}.toml", "--like", TRUTH]) == 0
+    head = Path("rows.toml").read_text().partition("[coefficients]")[0]
+    Path("bare.toml").write_text(head)
+    five, twenty, bare = (load_device(f"{name}.toml") for name in ("five", "rows", "bare"))
+    # the largest of 5 errors is no 90 % quantile; no network was measured in either file
+    assert five.interval_layer == pytest.approx(bare.interval_layer, rel=1e-3)
+    assert five.interval_layer > 3 * twenty.interval_layer
+    assert five.interval_network == twenty.interval_network == pytest.approx(bare.interval_network, rel=1e-3)
+    assert "as 5 groups tell none" in five.interval_source and five.boost_hz == load_device(TRUTH).boost_hz
+
+
+def test_cells_that_are_no_numbers_cost_their_rows_alone(folder, capsys):
+    odd = {3: "time_s", 4: "energy_j", 5: "op", 6: "dtype"}
+    table = made(20, 1).astype(object)
+    for row, column in odd.items():
+        table.loc[row, column] = "inf" if column == "time_s" else "-1"
+    table.to_csv("odd.csv", index=False)
+    assert main(["fit", "--rows", "odd.csv", "--device", "odd.toml", "--like", TRUTH]) == 0
+    said = capsys.readouterr().out
+    assert "17 rows; dropped 1 no seconds measured, 2 of a kind, op or function without a single rule" in said
+    assert "left out: time " in said and "{" not in said
+    assert judged(capsys, "odd.csv", TRUTH)["energy"]["rows"] == 16
+
+
 def test_a_file_without_a_relative_is_held_by_the_nearest_machine(folder, capsys):
     head = Path(load_device.__globals__["device_folder"](), f"{TRUTH}.toml").read_text().partition("[coefficients]")[0]
     lines = [line for line in head.splitlines() if not line.startswith(("relatives", "aliases"))]
@@ -116,6 +143,15 @@ def test_models_among_the_rows_are_lowered_again(folder, capsys):
     assert sum(found["dropped"].values()) == 1 and "nowhere.onnx: no such file" in next(iter(found["dropped"]))
 
 
+def test_another_relative_than_the_files_is_refused(folder, capsys):
+    words = ["fit", "--rows", "rows.csv", "--device", "mine.toml", "--like"]
+    assert main([*words, TRUTH]) == 0
+    once = Path("mine.toml").read_text()
+    assert main([*words, "a10"]) == 2
+    assert "is there already, with another relative than --like a10" in capsys.readouterr().err
+    assert Path("mine.toml").read_text() == once
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -128,11 +164,13 @@ def test_models_among_the_rows_are_lowered_again(folder, capsys):
         (["--rows", "odd.csv", "--device", "mine.toml", "--like", TRUTH], "no row that can be predicted (1 a size"),
         (["--rows", "large.csv", "--device", "mine.toml", "--like", TRUTH], "no row that can be predicted (1 a size"),
         (["--like", TRUTH, "--device", "a10"], "only with --rows"),
+        (["--rows", "joules.csv", "--device", "mine.toml", "--like", TRUTH], "joules over seconds are"),
     ],
 )
 def test_what_cannot_be_fitted_is_one_line_and_writes_nothing(folder, capsys, words, said):
     Path("bad.csv").write_text("leaf\n1\n")
     made(1, 5, m="many").to_csv("odd.csv", index=False)
+    made(1, 5, energy_j=1e9).to_csv("joules.csv", index=False)
     made(1, 5, m="9" * 400).to_csv("large.csv", index=False)
     assert main(["fit", *words]) == 2
     error = capsys.readouterr().err

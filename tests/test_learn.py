@@ -20,6 +20,7 @@ from wattir.backends.fit.rows import layer_rows  # noqa: E402
 from wattir.backends.fit.solve import energy_given_time  # noqa: E402
 from wattir.device import Correction, load_device, physics_only  # noqa: E402
 from wattir.dims import symbol  # noqa: E402
+from wattir.frontends.configs.writer import ACTIVATIONS  # noqa: E402
 from wattir.kinds import FUNCTIONS  # noqa: E402
 
 SAMPLES, GROUPS = 150, 15
@@ -118,7 +119,10 @@ def test_the_kind_without_its_spread():
 
 def test_functions_are_counted_alike_by_every_frontend():
     torch = pytest.importorskip("wattir.frontends.torch.rules_math").POINTWISE
-    assert {name: torch[name] for name in FUNCTIONS} == FUNCTIONS
+    by_rule = {"gelu", "gelu_tanh", "quick_gelu"}  # by arguments: see the next test
+    assert {name: torch[name] for name in FUNCTIONS if name not in by_rule} | {
+        name: FUNCTIONS[name] for name in by_rule
+    } == FUNCTIONS
     jax = {
         name: counted for name, *counted in pytest.importorskip("wattir.frontends.jax.rules_math").POINTWISE.values()
     }
@@ -129,6 +133,19 @@ def test_functions_are_counted_alike_by_every_frontend():
     for table in (jax, onnx):
         shared = {name: tuple(table[name]) for name in FUNCTIONS if name in table}
         assert {"sigmoid", "tanh"} <= set(shared) and shared.items() <= FUNCTIONS.items()
+
+
+@pytest.mark.parametrize(("approximate", "name"), [("none", "gelu"), ("tanh", "gelu_tanh")])
+def test_a_gelu_is_counted_by_its_formula_wherever_it_comes_from(approximate, name):
+    torch, parser = pytest.importorskip("torch"), pytest.importorskip("onnx.parser")
+    module = wattir.lower(torch.nn.GELU(approximate), (torch.zeros(2, 8),))
+    head = '<ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1]> net (float[2,8] x) => (float[2,8] y)'
+    fast = {"gelu": "com.microsoft.Gelu(x)", "gelu_tanh": "com.microsoft.FastGelu(x)"}[name]
+    files = [parser.parse_model(f"{head} {{y = {made}}}") for made in (f'Gelu<approximate = "{approximate}">(x)', fast)]
+    for graph in (module, *map(wattir.lower, files)):
+        (op,) = graph.ops
+        assert (op.attrs["ops"], op.attrs["special"]) == FUNCTIONS[name]
+    assert ACTIVATIONS["gelu_pytorch_tanh" if approximate == "tanh" else "gelu"] == FUNCTIONS[name]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet152"])

@@ -134,6 +134,10 @@ def test_rows_that_were_measured_are_a_list(folder):
         ("a.toml", '[[layer]]\nlayer = "matmul"\nm = 3\nn = 3\nk = 0', "k = 0; expected a whole number of at least 1"),
         ("a.toml", '[[layer]]\nlayer = "matmul"\nmm = 3', "matmul takes no 'mm'"),
         ("a.toml", '[[layer]]\nlayer = "softmax"\nrows = 3\nlength = 3\ndtype = "fp17"', "did you mean fp16"),
+        ("a.toml", '[[layer]]\nlayer = "matmul"\nm = "batch"\nn = 3\nk = 3', "m = 'batch'; expected a whole number of"),
+        ("a.toml", '[[layer]]\nlayer = "matmul"\nm = 3\nn = 3\nk = 3\nweight = 9', "weight = 9; expected true or"),
+        ("a.csv", "layer,m,n,k\nmatmul,-1,3,3\n", "m = '-1'; expected a whole number of at least 1"),
+        ("a.csv", "layer,rows,length,function\nnorm,3,3,7\n", "function = 7; expected a text"),
         ("a.csv", "layer,m\n", "no layers in it"),
         ("a.csv", "layer,elements,function\npointwise,9,erf\n", "layer 1: pointwise 'erf' is not measured; add, mul"),
         ("a.csv", "layer,batch,c_in,c_out,in_spatial,kernel\nconv,1,3,8,9x9,3x5\n", "with one padding for all axes"),
@@ -149,9 +153,25 @@ def test_a_bad_list_is_one_line(folder, capsys, name, text, said):
     assert said in error and error.count("\n") == 1 and not Path("rows.csv").exists()
 
 
+def test_lists_in_one_file_are_told_apart_by_what_they_measure(folder, capsys):
+    Path("one.csv").write_text("layer,m,n,k\nmatmul,64,64,64\n")
+    Path("two.csv").write_text("layer,m,n,k\nmatmul,128,64,64\nmatmul,64,64,64\nmatmul,128,64,64\n")
+    for name, said in (("one", "1 rows added"), ("two", "1 rows added, 1 were there")):
+        assert main(["measure", f"{name}.csv", "--meter", "simulated:a10", "--out", "rows.csv"]) == 0
+        assert said in capsys.readouterr().out
+    assert sorted(pd.read_csv("rows.csv").m.dropna()) == [64, 128]
+
+
+def test_one_number_is_a_shape_of_one_axis(folder):
+    Path("list.csv").write_text("layer,batch,c_in,c_out,in_spatial,kernel\nconv,1,8,8,100,3\n")
+    (case,) = read_list("list.csv")
+    assert case.op == "conv1d" and case.params["w"] == 100
+
+
 def test_the_built_in_list_is_the_same_each_time_and_lighter_without_a_gpu():
     cases = default_cases("cuda", 20)
-    assert cases == default_cases("cuda:1", 20) != default_cases("cuda", 21)
+    assert cases == default_cases("cuda:1", 20)
+    assert {case.case_id for case in cases}.isdisjoint(case.case_id for case in default_cases("cuda", 21))
     assert len(cases) > 500 and len({case.case_id for case in cases}) == len(cases)
     light = default_cases("cpu", 20)
     assert len(light) > 250 and {case.dtype for case in light} == {"fp32"}
@@ -221,8 +241,10 @@ def test_a_file_of_another_machine_or_other_columns_is_left_alone(folder, capsys
     words = ["measure", "--count", "2", "--out", "rows.csv", "--meter"]
     assert main([*words, "simulated:a10"]) == 0
     before = Path("rows.csv").read_text()
-    assert main(["measure", "--count", "3", "--out", "rows.csv", "--meter", "simulated:a30"]) == 2
-    assert "has rows of simulated NVIDIA A10" in capsys.readouterr().err and Path("rows.csv").read_text() == before
+    for count in ("2", "3"):  # of 2 all cases are there, of the other machine
+        assert main(["measure", "--count", count, "--out", "rows.csv", "--meter", "simulated:a30"]) == 2
+        assert "has rows of simulated NVIDIA A10" in capsys.readouterr().err
+    assert Path("rows.csv").read_text() == before
     Path("poem.txt").write_text("no newline at the end")
     assert main(["measure", "--out", "poem.txt", "--meter", "simulated:a10"]) == 2
     assert "has other columns" in capsys.readouterr().err and Path("poem.txt").read_text() == "no newline at the end"

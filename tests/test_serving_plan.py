@@ -38,6 +38,13 @@ def test_nothing_on_the_front_is_beaten(found):
     assert found.front[-1].token_j == found.kept[0].token_j  # the thriftiest of all ends the front
 
 
+def test_stages_that_do_as_replicas_do_are_said_once(found):
+    answers = [(each.deployment.tp_size, each.deployment.ranks * each.deployment.dp_size, round(each.token_j, 12),
+                round(each.tpot_s, 12)) for each in found.every]  # fmt: skip
+    assert len(set(answers)) == len(answers)
+    assert {each.deployment.pp_size for each in found.every} == {1}  # whose tie it was
+
+
 def test_a_full_configuration_costs_what_estimate_says():
     best = plan(QWEN, [H100], Request(512, 300), Load(64), Targets(devices=1)).kept[0]
     assert best.running == pytest.approx(64)

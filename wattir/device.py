@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from wattir.device_schema import COEFFICIENTS, LIMITS, check_device
+from wattir.device_schema import COEFFICIENTS, FAMILY_FALLBACK, LIMITS, check_device
 from wattir.errors import DeviceError, suggestion
 from wattir.generation_engine import Stack, stack_of
 from wattir.kinds import DTYPE_BYTES
@@ -34,17 +34,6 @@ MATH_FALLBACK = {
     "complex128": "fp64", "string": "fp32",
 }  # fmt: skip
 """Where a machine has no rate for a math dtype, it computes in this one."""
-
-FAMILY_FALLBACK = {
-    "depthwise": "conv", "stem": "conv", "conv3x3": "conv", "conv": "matmul", "attention": "matmul",
-    "decode": "attention", "mla": "attention", "recurrent": "matmul", "experts": "matmul",
-    "softmax": "norm", "group_norm": "norm", "norm": "pointwise", "reduction": "pointwise", "pooling": "pointwise",
-    "resize": "pointwise",
-    "quantize": "pointwise", "copy": "pointwise", "gather": "copy", "scatter": "gather", "random": "pointwise",
-    "sort": "pointwise", "fft": "pointwise", "scan": "pointwise", "collective": "pointwise", "host": "pointwise",
-    "unknown": "pointwise", "pointwise": "matmul",
-}  # fmt: skip
-"""A family without efficiencies of its own takes those of this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +248,11 @@ def device_from_text(text: str, where: str, *, complete: bool = False) -> Device
     """
     table = toml_of(text, where, "a device file in TOML", DeviceError)
     check_device(table, where)
+    if not complete and "clock_hz" in table["limits"]:
+        raise DeviceError(
+            f"{where}: [limits]: clock_hz is what a saved model was compiled for; expected boost_hz, the clock of the "
+            "rates and coefficients here, and --clock-mhz for another"
+        )
     if "coefficients" in table:
         own = _coefficients(table["coefficients"])
         return _device(table, own if complete else _with_lent_families(own, table), where)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from wattir import generation_engine, serving_engine
 from wattir.errors import DeviceError, suggestion
+from wattir.kinds import DTYPE_BYTES
 from wattir.serving_engine import FACTOR, FIT_KEYS
 
 Range = tuple[float, float]
@@ -51,6 +52,18 @@ OPTIONAL_LIMITS: dict[str, Range] = {
 }
 IN_LIMITS = (*LIMITS, *OPTIONAL_LIMITS, "flop_per_s", "source")
 FLOP_PER_S: Range = (1e8, 1e17)
+FAMILY_FALLBACK = {
+    "depthwise": "conv", "stem": "conv", "conv3x3": "conv", "conv": "matmul", "attention": "matmul",
+    "decode": "attention", "mla": "attention", "recurrent": "matmul", "experts": "matmul",
+    "softmax": "norm", "group_norm": "norm", "norm": "pointwise", "reduction": "pointwise", "pooling": "pointwise",
+    "resize": "pointwise",
+    "quantize": "pointwise", "copy": "pointwise", "gather": "copy", "scatter": "gather", "random": "pointwise",
+    "sort": "pointwise", "fft": "pointwise", "scan": "pointwise", "collective": "pointwise", "host": "pointwise",
+    "unknown": "pointwise", "pointwise": "matmul",
+}  # fmt: skip
+"""A family without efficiencies of its own takes those of this one."""
+FAMILIES = (*FAMILY_FALLBACK, "matmul")
+MATHS = (*DTYPE_BYTES, "tf32")
 COEFFICIENTS: dict[str, Range] = {
     "static_w": (0.0, 1e5),
     "busy_w": (0.0, 1e5),  # optional: 0
@@ -114,6 +127,7 @@ def _limits(limits: Mapping[str, Any], where: str) -> None:
     _numbers(limits, LIMITS, where)
     _numbers(limits, {name: span for name, span in OPTIONAL_LIMITS.items() if name in limits}, where)
     rates = _table(limits, "flop_per_s", where)
+    _known(rates, MATHS, f"{where} flop_per_s")
     _numbers(rates, dict.fromkeys(rates, FLOP_PER_S), f"{where} flop_per_s")
     if "fp32" not in rates:
         raise DeviceError(f"{where} flop_per_s: 'fp32' is missing; expected the vector units' rate")
@@ -123,6 +137,7 @@ def _coefficients(table: Mapping[str, Any], where: str) -> None:
     _known(table, (*COEFFICIENTS, "tiles", "j_per_flop", "families"), where)
     _numbers({"busy_w": 0.0, "voltage_floor": 1.0, "voltage_knee": 0.0} | dict(table), COEFFICIENTS, where)
     energies = _table(table, "j_per_flop", where)
+    _known(energies, MATHS, f"{where} j_per_flop")
     _numbers(energies, dict.fromkeys(energies, (0.0, 1e-6)), f"{where} j_per_flop")
     tiles = table.get("tiles")
     if not isinstance(tiles, list) or len(tiles) != 5 or not all(_number(t) and t > 0 for t in tiles):
@@ -130,6 +145,7 @@ def _coefficients(table: Mapping[str, Any], where: str) -> None:
     families = _table(table, "families", where)
     if "matmul" not in families:
         raise DeviceError(f"{where} families: 'matmul' is missing; every other family falls back to it")
+    _kernels(families, f"{where} families")
     for name, family in families.items():
         _known(family, tuple(FAMILY), f"{where} families.{name}")
         _numbers({"wave_s": 0.0, "ragged_rate": 1.0} | dict(family), FAMILY, f"{where} families.{name}")
@@ -164,6 +180,7 @@ def _stacks(stacks: Mapping[str, Any], where: str, kind: Any) -> None:
 def _interval(table: Mapping[str, Any], where: str) -> None:
     _known(table, (*INTERVAL, "families", "source"), where)
     families = _table(table, "families", where) if "families" in table else {}
+    _kernels(families, f"{where} families")
     _numbers(families, dict.fromkeys(families, INTERVAL["layer"]), f"{where} families")
     _text(table, "source", where)
     _numbers(table, INTERVAL, where)
@@ -184,6 +201,13 @@ def _known(table: Any, keys: tuple[str, ...], where: str) -> None:
     for key in table:
         if key not in keys:
             raise DeviceError(f"{where}: unknown key {key!r}{suggestion(key, keys)}")
+
+
+def _kernels(names: Iterable[str], where: str) -> None:
+    """Refuses what is not ``family``, ``family.math`` or ``family.math@library``."""
+    for name in names:
+        family, _, math = name.partition("@")[0].partition(".")
+        _known({family: 0} | ({math: 0} if math else {}), (*FAMILIES, *MATHS), where)
 
 
 def _table(table: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:

@@ -104,11 +104,13 @@ CONTRACTIONS = ("matmul", "conv", "attention", "recurrent")
 """The kinds whose multiply-adds are counted as MACs and FLOP."""
 
 FUNCTIONS = {
-    "relu": (1, 0), "sigmoid": (2, 1), "tanh": (0, 1), "silu": (3, 1), "gelu": (4, 1), "hardswish": (5, 0),
+    "relu": (1, 0), "sigmoid": (2, 1), "tanh": (0, 1), "silu": (3, 1), "gelu": (4, 1), "gelu_tanh": (7, 1),
+    "quick_gelu": (4, 1), "hardswish": (5, 0),
     "exp": (0, 1), "rsqrt": (0, 1), "lerp": (3, 0), "addcmul": (3, 0),
 }  # fmt: skip
 """Operations (additions, products, comparisons, divisions) and special functions (exponentials, roots and other series)
-of one element of a pointwise op, as every frontend counts them: learned corrections tell functions apart by these."""
+of one element of a pointwise op, as every frontend counts them: learned corrections tell functions apart by these.
+``gelu``: x / 2 (1 + erf(x c)); ``gelu_tanh``: x / 2 (1 + tanh(x (c + d x x))); ``quick_gelu``: x sigmoid(c x)."""
 
 DTYPE_BYTES: dict[str, float] = {
     "fp64": 8, "fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "fp4": 0.5, "int64": 8, "int32": 4, "int16": 2, "int8": 1,

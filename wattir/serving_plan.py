@@ -46,8 +46,10 @@ class Targets:
 
 @dataclass(frozen=True)
 class Plan:
-    """Of `tried` configurations, `every` one that fits, the least joules of a token first; `kept`: those that keep the
-    targets; `front`: of these, the ones that none beats in both joules and seconds between tokens, the fastest first.
+    """Of `tried` configurations, `every` one that fits and differs from others, the least joules of a token first.
+
+    `kept`: those that keep the targets; `front`: of these, the ones that none beats in both joules and seconds between
+    tokens, the fastest first.
     """
 
     targets: Targets
@@ -77,7 +79,7 @@ def plan(
     if not fitting:
         why = f"{len(found)} fit the memory, but not so large a load; raise --max-devices" if found else refused
         raise InputError(f"{config.name}: no configuration of at most {targets.devices} devices serves it; {why}")
-    every = tuple(sorted(fitting, key=lambda each: each.token_j))
+    every = tuple(sorted(distinct(fitting), key=lambda each: each.token_j))
     kept = tuple(each for each in every if targets.kept_by(each))
     return Plan(targets, len(found), every, kept, front(kept))
 
@@ -153,6 +155,20 @@ def _at_rate(
     texts = low * (high / low) ** (gap[0] / (gap[0] - gap[1]))
     lane = run_lane(served, engine, request, texts)
     return replace(lane, texts=steps * lane.step.time_s), 0.0
+
+
+def distinct(found: Sequence[ServingReport]) -> tuple[ServingReport, ...]:
+    """Of those that answer the same, the one of fewest stages: as often as not stages do as replicas would."""
+    simplest: dict[Any, ServingReport] = {}
+    for each in sorted(found, key=lambda each: each.deployment.pp_size):
+        simplest.setdefault(_answer(each), each)
+    return tuple(simplest.values())
+
+
+def _answer(found: ServingReport) -> Any:
+    laid = found.deployment
+    lanes = replace(laid, pp_size=1, dp_size=laid.pp_size * laid.dp_size)
+    return found.device.id, lanes, *(f"{value:.9g}" for value in (found.token_j, found.tpot_s, found.ttft_s))
 
 
 def front(found: Sequence[ServingReport]) -> tuple[ServingReport, ...]:

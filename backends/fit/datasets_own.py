@@ -17,6 +17,7 @@ from wattir import layers
 from wattir.costs import tabulate
 from wattir.errors import InputError
 from wattir.ir import Graph
+from wattir.kinds import DTYPE_BYTES, FUNCTIONS
 from wattir.work import Work
 
 from .functions import function_graph
@@ -61,27 +62,32 @@ def rows_of(table: Any) -> Rows:
     )  # fmt: skip
     return replace(
         rows, work=_cold(rows, kept.cold.to_numpy(bool)),
-        dropped={**dropped, "of a kind without a single rule (scan, fused)": int((~known).sum())},
+        dropped={**dropped, "of a kind, op or function without a single rule (scan, fused)": int((~known).sum())},
     )  # fmt: skip
 
 
 def own_table(folder: str, file: str) -> Any:
-    """The rows as they lie in the file; InputError where it is none of ours."""
+    """The rows as they lie in the file, without those of an idle device; InputError where it is none of ours.
+
+    Seconds and joules that are no positive numbers are NaN.
+    """
     path = os.path.join(folder, file)
     table = with_joules(read_file(path))
     missing = [name for name in NEEDED if name not in table]
     if missing:
         raise InputError(f"{path}: no column {', '.join(missing)}; expected the columns that `wattir measure` writes")
-    return table
+    measured = {name: _numbers(table[name]) for name in ("time_s", "energy_j")}
+    table = table.assign(**{name: found.where(np.isfinite(found) & found.gt(0.0)) for name, found in measured.items()})
+    return table[table.kind.ne("idle")]
 
 
 def _usable(table: Any) -> tuple[Any, dict[str, int]]:
     """The layers whose sizes and results are numbers, and how many rows are not, by reason."""
     table, odd = _with_sizes(table[table.kind.ne("model")])
-    failed = ~table.time_s.gt(0.0) | table.energy_j.le(0.0)
+    failed = table.time_s.isna()
     planar = table.op.eq("conv2d") & table.layout.eq("nchw") & table.dtype.isin(("bf16", "fp16"))
     reasons = {
-        "failed, or of an idle device": failed,
+        "no seconds measured": failed,
         "a size is no whole number": odd & ~failed,
         "16 bit convolution, channels first: transposed on the way": planar & ~odd & ~failed,
     }
@@ -89,11 +95,11 @@ def _usable(table: Any) -> tuple[Any, dict[str, int]]:
 
 
 def _with_sizes(table: Any) -> tuple[Any, Any]:
-    """Sizes as integers, 0 where there is none, and where one is no whole number; seconds and joules as numbers."""
+    """Sizes as integers, 0 where there is none, and where one is no whole number."""
     import pandas as pd
 
     odd = pd.Series(False, table.index)
-    columns: dict[str, Any] = dict.fromkeys(SIZES, 0) | {name: _numbers(table[name]) for name in ("time_s", "energy_j")}
+    columns: dict[str, Any] = dict.fromkeys(SIZES, 0)
     for name in (name for name in SIZES if name in table):
         number = _numbers(table[name])
         wrong = table[name].notna() & ~(number.between(0, MOST) & (number % 1 == 0))
@@ -128,8 +134,9 @@ def _cold(rows: Rows, cold: Any) -> Any:
 
 def _work(row: Row) -> Work | None:
     maker = MAKERS.get(row.kind)
+    known = maker and row.op in OPS.get(row.kind, (row.op,)) and row.dtype in DTYPE_BYTES
     try:
-        graph = maker(row) if maker else None
+        graph = maker(row) if maker and known else None
     except (ArithmeticError, LookupError, InputError):  # sizes that no such layer has
         return None
     if graph is None:
@@ -181,7 +188,7 @@ def _reduce(row: Row) -> Graph:
 
 
 def _pointwise(row: Row) -> Graph | None:
-    if row.fused:
+    if row.fused or row.function not in (*FUNCTIONS, *OF_ONE_OPERATION):
         return None
     operands = 1 if row.function.endswith("bias") else max(row.operands, 1)
     return function_graph(row.function, row.elements, row.dtype, operands)
@@ -214,6 +221,15 @@ def _recurrent(row: Row) -> Graph | None:
         return None
     return layers.recurrent(row.function, row.s_q, row.b, row.cols, row.hidden, row.dtype)
 
+
+OF_ONE_OPERATION = ("add", "mul", "div", "scale", "add_bias", "mul_bias")
+
+OPS = {
+    "gemm": ("gemm", "gemm_fp8", "gemm_int8", "bmm"),
+    "conv": ("conv1d", "conv2d", "conv3d", "conv_transpose2d"),
+    "norm": ("layer_norm", "rms_norm", "batch_norm", "group_norm"),
+}
+"""The values of `op` that have a rule, of the kinds that it tells apart."""
 
 MAKERS: dict[str, Callable[[Row], Graph | None]] = {
     "gemm": _gemm,

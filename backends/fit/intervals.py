@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,17 @@ def borrowed_energy(layer: float | None, network: float | None, beyond: float = 
         "layer": found["layer"] + beyond, "network": found["network"] + beyond,
         "source": f"{rule}; plus {beyond} for energies that were borrowed",
     }  # fmt: skip
+
+
+def no_surer(table: Mapping[str, Any], lent: Mapping[str, float], groups: Mapping[str, int]) -> dict[str, Any]:
+    """The table with the `lent` half-width of a layer or a network, where it is the larger one and so few `groups` were
+    left out that their own largest error is no 90 % quantile (split conformal: 1 / (1 - level) - 1)."""
+    few = {name: width for name, width in lent.items() if groups[name] < LEAST_GROUPS and width > table[name]}
+    said = "".join(f"; {name}: that of a machine without rows, as {groups[name]} groups tell none" for name in few)
+    return {**table, **few, "source": table["source"] + said}
+
+
+LEAST_GROUPS = round(1.0 / (1.0 - LEVEL)) - 1
 
 
 def beyond_waiting(errors: Array, waiting_share: Array) -> Array:

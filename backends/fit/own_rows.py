@@ -74,10 +74,11 @@ def _nothing(path: str, parts: Sequence[Rows]) -> InputError:
 def own_models(folder: str, file: str) -> Rows:
     """Whole models of a file of rows, each lowered again from its model file or name, grouped by model."""
     table = own_table(folder, file)
-    table = table[table.kind.eq("model") & table.time_s.gt(0.0)]
+    table = table[table.kind.eq("model")]
     works: list[tuple[Work, ...]] = []
     kept: list[int] = []
-    reasons: dict[str, int] = {}
+    reasons = {"models without seconds": int(table.time_s.isna().sum())}
+    table = table[table.time_s.notna()]
     for place, row in enumerate(table.to_dict("records")):
         try:
             works.append(_works(folder, row))

@@ -15,7 +15,7 @@ from wattir.device import Device, device_folder, device_from_text
 from wattir.machine import row_of
 
 from .cross_validate import LeftOut, left_out, log_errors
-from .intervals import BORROWED_ENERGY, beyond_waiting, borrowed_energy, half_width, interval
+from .intervals import BORROWED_ENERGY, beyond_waiting, borrowed_energy, half_width, interval, no_surer
 from .learn import learned, taught
 from .model import predict, sums
 from .priors import limits_of, priors_from, priors_of
@@ -50,7 +50,8 @@ class Plan:
 
     `tiles`: candidates, of which the one with the least cost on the rows is taken. `energies_from`: the relative whose
     powers and energies are the priors, in proportion to the limits, with this `energy_spread` (0: taken as they are);
-    `energies_beyond`: what they add to the interval where no joules were measured.
+    `energies_beyond`: what they add to the interval where no joules were measured. `lent_widths`: of `layer` and
+    `network`, the half-widths of the machine without rows, which few groups of rows do not narrow.
     `command`: what the record says the fit was made by, if not ``wattir fit --device ID``.
     """
 
@@ -64,6 +65,7 @@ class Plan:
     energies_from: str = ""
     energy_spread: float = 0.0
     energies_beyond: float = BORROWED_ENERGY
+    lent_widths: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     command: str = ""
 
@@ -105,7 +107,8 @@ def run(plan: Plan, text: str, where: str, data: str, say: Callable[[str], None]
     records = [
         _record(source, i, rows, fitted, plan) for i, (source, rows) in enumerate(zip(sources, whole, strict=True))
     ]
-    return with_fit(text, fitted.device, interval_of(sources, fitted, plan), records)
+    table = no_surer(interval_of(sources, fitted, plan), plan.lent_widths, _groups(sources, fitted))
+    return with_fit(text, fitted.device, table, records)
 
 
 def fit(
@@ -176,8 +179,14 @@ def fit_and_validate(
         return learned(with_values(device, found, tiles), part)
 
     errors = left_out(rows, again, plan.folds)
-    say(f"  left out: {errors.summary(np.ones(rows.samples, bool))}")
+    say(f"  left out: {_said(errors.summary(np.ones(rows.samples, bool)))}")
     return learned(with_values(device, values, tiles), rows), errors
+
+
+def _said(summary: Mapping[str, float]) -> str:
+    """Errors in one line."""
+    names = {name: name.removesuffix("_median_ape").replace("_", " ") for name in summary}
+    return ", ".join(f"{names[name]} {100 * error:.1f} %" for name, error in summary.items())
 
 
 def _best(
@@ -320,6 +329,12 @@ def interval_of(sources: Sequence[Source], fitted: Fitted, plan: Plan) -> dict[s
     models, total = np.where(network, groups, ""), network | several
     whole = half_width(common[total], models[total], fitted.source[total], groups=groups[total])
     return interval(layer, whole) | {"families": families}
+
+
+def _groups(sources: Sequence[Source], fitted: Fitted) -> dict[str, int]:
+    """How many groups of layers and of networks were left out."""
+    network = np.isin(fitted.source, [i for i, source in enumerate(sources) if source.network])
+    return {"layer": len(set(fitted.rows.group[~network])), "network": len(set(fitted.rows.group[network]))}
 
 
 def with_interval(fitted: Fitted, table: Mapping[str, Any]) -> Device:

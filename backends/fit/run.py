@@ -8,6 +8,7 @@ from functools import partial
 
 from wattir.device import Device, device_folder, device_from_text, read_device_file
 from wattir.errors import DeviceError, InputError, suggestion
+from wattir.reading import toml_of
 from wattir.runtime import OWN_KERNELS, runtime_path
 
 from .own_plan import head_like, own_plan, with_relative
@@ -71,7 +72,13 @@ def _head(path: str, like: str | None) -> str:
     if not path.endswith(".toml"):
         raise InputError(f"--device {path}: expected the path of a device file, ending in .toml")
     if os.path.exists(path):
-        return read_device_file(path)
+        text = read_device_file(path)
+        if like not in (None, *toml_of(text, path, "a device file in TOML", DeviceError).get("relatives", ())):
+            raise InputError(
+                f"--device {path}: is there already, with another relative than --like {like}; expected the path of a "
+                "new file, or no --like"
+            )
+        return text
     if like is None:
         raise InputError(
             f"--device {path}: no such file; expected a device file with your machine's [limits], or --like ID to "

@@ -139,6 +139,7 @@ RECURRENT = (
     ("gru", 32, 128, 512, 512, 1), ("gru", 128, 64, 768, 768, 2), ("lstm", 256, 32, 2048, 2048, 1),
 )  # fmt: skip
 
+FIRST_SEED = 20
 HOT_SHARE, HOT_ELEMENTS_MAX = 0.35, 1.2e7
 LIGHT_FLOP, LIGHT_ELEMENTS = 2e10, 3e7
 
@@ -334,10 +335,11 @@ def default_cases(device: str, seed: int) -> list[LayerCase]:
 
 
 def layer_cases(seed: int) -> list[LayerCase]:
-    """All cases, small ones also with their operands in the cache, in a seeded order."""
+    """All cases, small ones also with their operands in the cache, in a seeded order; other seeds have other names."""
     rng = random.Random(seed)
+    drawn = "" if seed == FIRST_SEED else f"-seed{seed}"
     drafts = [draft for source in SOURCES for draft in source(rng)]
-    cases = [LayerCase(f"{draft[0]}-{index:03d}", *draft) for index, draft in enumerate(drafts)]
+    cases = [LayerCase(f"{draft[0]}-{index:03d}{drawn}", *draft) for index, draft in enumerate(drafts)]
     small = [case for case in cases if largest_operand(case.params) < HOT_ELEMENTS_MAX and rng.random() < HOT_SHARE]
     order = [*cases, *(replace(case, case_id=f"{case.case_id}-hot", cold=False) for case in small)]
     rng.shuffle(order)

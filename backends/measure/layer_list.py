@@ -17,6 +17,7 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from io import StringIO
 from typing import Any
 
@@ -42,7 +43,7 @@ def read_list(path: str) -> list[LayerCase]:
         raise InputError(f"{path}: no layers in it; expected some, as `wattir measure --help` shows")
     if any("op" in entry for entry in entries):
         return [_measured(entry, f"{path}: row {i}") for i, entry in enumerate(entries, 2) if _is_layer(entry)]
-    return [_described(entry, i, f"{path}: layer {i}") for i, entry in enumerate(entries, 1)]
+    return [_described(entry, f"{path}: layer {i}") for i, entry in enumerate(entries, 1)]
 
 
 def _toml(path: str) -> Iterable[Arguments]:
@@ -89,8 +90,8 @@ def _measured(row: Arguments, where: str) -> LayerCase:
 SIZES = frozenset(COLUMNS[COLUMNS.index("m") : COLUMNS.index("flop")]) - {"layout"}
 
 
-def _described(entry: Arguments, number: int, where: str) -> LayerCase:
-    """The case of a layer of `wattir.layers`."""
+def _described(entry: Arguments, where: str) -> LayerCase:
+    """The case of a layer of `wattir.layers`, named by all that it is: a file of rows may come of several lists."""
     name = entry.get("layer")
     if name not in MAKERS:
         found = "no `layer`" if name is None else f"layer {name!r}"
@@ -101,8 +102,8 @@ def _described(entry: Arguments, number: int, where: str) -> LayerCase:
         kind, op, params = MAKERS[name](arguments)
     except _Unmeasurable as error:
         raise InputError(f"{where}: {name} {error}") from None
-    dtype = arguments["dtype"]
-    return LayerCase(f"{kind}-{number:03d}", kind, op, dtype, math_name, {k: v for k, v in params.items() if v != ""})
+    sizes = (f"{key}={value}" for key, value in params.items())
+    return LayerCase(" ".join((op, *sizes, math_name)), kind, op, arguments["dtype"], math_name, params)
 
 
 def _arguments(name: str, given: Arguments, where: str) -> tuple[str, Arguments]:
@@ -115,12 +116,7 @@ def _arguments(name: str, given: Arguments, where: str) -> tuple[str, Arguments]
     if missing:
         raise InputError(f"{where}: {name} needs {', '.join(missing)}")
     defaults = {key: each.default for key, each in known.items() if each.default is not inspect.Parameter.empty}
-    found = {**defaults, **given}
-    for key, value in found.items():
-        if not _legal(value, defaults.get(key)):
-            raise InputError(
-                f"{where}: {key} = {value!r}; expected a whole number of at least 1, or as `wattir.layers` says"
-            )
+    found = {**defaults, **{key: _value(value, known[key], f"{where}: {key}") for key, value in given.items()}}
     math_name = str(found["dtype"])
     if math_name not in DTYPES:
         raise InputError(
@@ -132,12 +128,37 @@ def _arguments(name: str, given: Arguments, where: str) -> tuple[str, Arguments]
 DTYPES = ("bf16", "fp16", "fp32", "tf32", "fp8", "int8")
 
 
-def _legal(value: Any, default: Any) -> bool:
-    if isinstance(value, tuple):
-        return bool(value) and all(_legal(each, None) for each in value)
-    if isinstance(value, int) and not isinstance(value, bool) and default is None:
-        return 0 < value < 2**40
-    return value is None or isinstance(value, (bool, str)) or (isinstance(value, int) and 0 <= value < 2**40)
+def _value(value: Any, parameter: inspect.Parameter, where: str) -> Any:
+    """An argument of a list, if it is of the parameter's type; one number stands for a shape of one axis."""
+    kinds = str(parameter.annotation).split(" | ")
+    found = (value,) if kinds == ["Shape"] and isinstance(value, int) else value
+    if found == parameter.default or any(LEGAL[kind](found) for kind in kinds):
+        return found
+    raise InputError(f"{where} = {value!r}; expected {' or '.join(EXPECTED[kind] for kind in kinds if kind != 'None')}")
+
+
+def _whole(value: Any, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**40
+
+
+def _all_whole(value: Any, least: int = 1) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(_whole(each, least) for each in value)
+
+
+LEGAL: dict[str, Callable[[Any], bool]] = {
+    "Size": _whole,
+    "Shape": _all_whole,
+    "int": partial(_whole, least=0),
+    "tuple[int, ...]": partial(_all_whole, least=0),
+    "bool": lambda value: value in (0, 1),
+    "str": lambda value: isinstance(value, str),
+    "None": lambda value: value is None,
+}
+EXPECTED = {
+    "Size": "a whole number of at least 1", "Shape": "whole numbers such as 3x3 (in TOML [3, 3])",
+    "int": "a whole number", "tuple[int, ...]": "several such as 1x1", "bool": "true or false", "str": "a text",
+}  # fmt: skip
+"""By the types of the parameters in `wattir.layers`."""
 
 
 class _Unmeasurable(Exception):

@@ -77,12 +77,13 @@ def run_cases(
     InputError where the file is of another machine.
     """
     sheet = Sheet(path, columns)
+    _same_machine(path, bench.describe())
+    cases = list({case.case_id: case for case in cases}.values())
     done = sheet.done()
     todo = [(case, str(i)) for i in range(1, repeats + 1) for case in cases if (case.case_id, str(i)) not in done]
     before = len(cases) * repeats - len(todo)
     if not todo:
         return Outcome(0, before, {})
-    _same_machine(path, bench.describe())
     idle = bench.idle(IDLE_S)
     shared = bench.labels | {"idle_w": idle["power_w"]}
     sheet.add({"case_id": f"idle-{len(done):03d}", "kind": "idle", "mode": "idle"} | idle | shared | _now())

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 from wattir.frontends.configs.architecture import Attention, Feed, Layer, Mlp
 from wattir.frontends.configs.keys import Keys
-from wattir.frontends.configs.writer import ACTIVATIONS
 
 Layers: TypeAlias = list[Layer]
 Found: TypeAlias = tuple[Layers, dict[str, Any]]
@@ -58,11 +57,11 @@ def mlp_of(k: Keys, **changes: Any) -> Mlp:
 
 
 def act_of(k: Keys, default: str) -> str:
-    """The activation function; one that is not known is counted as the default."""
+    """The name of the activation function."""
     found = default
     for key in ("activation_function", "hidden_activation", "mlp_hidden_act", "hidden_act"):
         found = k.text(key, found)
-    return found if found in ACTIVATIONS else default
+    return found
 
 
 def plain(k: Keys, attention: Attention, feed: Feed, norms: str = "pre", **parts: Any) -> Found:

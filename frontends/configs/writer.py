@@ -168,7 +168,9 @@ class Writer:
 
     def act(self, name: str, function: str, *ins: str, last: int = 0) -> str:
         """An activation function of the first input, times the others."""
-        ops, special = ACTIVATIONS[function]
+        if function not in ACTIVATIONS:
+            self.builder.warn(f"{self.builder.name}: activation {function!r} is not known; it is counted as a GELU")
+        ops, special = ACTIVATIONS.get(function, FUNCTIONS["gelu"])
         return self.pointwise(name, function, *ins, ops=ops + len(ins) - 1, special=special, last=last)
 
     def all_reduce(self, name: str, x: str, ranks: int = 0) -> str:
@@ -187,9 +189,10 @@ class Writer:
 
 
 ACTIVATIONS = FUNCTIONS | {
-    "swish": FUNCTIONS["silu"], "gelu_pytorch_tanh": FUNCTIONS["gelu"], "gelu_tanh": FUNCTIONS["gelu"],
-    "gelu_new": (8, 1), "gelu_fast": (8, 1), "quick_gelu": (4, 1), "relu2": (2, 0), "clamped": (7, 1), "xielu": (6, 1),
-    "silu_mul": (4, 1),
+    "swish": FUNCTIONS["silu"], "gelu_pytorch_tanh": FUNCTIONS["gelu_tanh"], "gelu_python": FUNCTIONS["gelu"],
+    "gelu_new": (8, 1), "gelu_fast": (8, 1), "gelu_accurate": (8, 1), "gelu_python_tanh": (8, 1), "gelu_10": (6, 1),
+    "relu2": (2, 0), "relu6": (2, 0), "leaky_relu": (2, 0), "prelu": (2, 0), "mish": (2, 3), "laplace": (4, 1),
+    "sqrtsoftplus": (1, 3), "linear": (0, 0), "clamped": (7, 1), "xielu": (6, 1), "silu_mul": (4, 1),
 }  # fmt: skip
-"""Of one element, as in `wattir.kinds`: x / 2 (1 + tanh(x (c + d x x))) written out, x sigmoid(1.702 x), the gate
-of GPT-OSS with both its clamps; ``silu_mul``: of two halves that lie in one tensor."""
+"""Of one element, as in `wattir.kinds`, by their names in transformers: ``gelu_new`` and the like write the powers of x
+out; ``clamped``: the gate of GPT-OSS with both its clamps; ``silu_mul``: of two halves that lie in one tensor."""

@@ -14,6 +14,7 @@ from wattir.frontends.onnx.rules_conv import conv_sizes
 from wattir.frontends.onnx.rules_math import emit_pointwise, present
 from wattir.frontends.onnx.rules_pool import kernel_of, pooled_shape
 from wattir.frontends.onnx.rules_quant import buffers, some
+from wattir.kinds import FUNCTIONS
 
 MS = "com.microsoft"
 
@@ -21,23 +22,25 @@ MS = "com.microsoft"
 FUSED_POINTWISE: dict[str, tuple[str, int, int]] = {
     "BiasAdd": ("add", 2, 0),  # x + bias + skip
     "BiasDropout": ("add", 2, 0),
-    "BiasGelu": ("gelu", 5, 1),
+    "BiasGelu": ("gelu", *FUNCTIONS["gelu"]),
     "ComplexMul": ("complex_mul", 3, 0),  # 4 products and 2 sums for 2 numbers
     "ComplexMulConj": ("complex_mul", 3, 0),
-    "FastGelu": ("gelu", 8, 1),  # x / 2 (1 + tanh(x (c + d x x))), with a bias
+    "FastGelu": ("gelu", *FUNCTIONS["gelu_tanh"]),
     "GatedAdd": ("gated_add", 2, 0),
-    "Gelu": ("gelu", 4, 1),
+    "Gelu": ("gelu", *FUNCTIONS["gelu"]),
     "MurmurHash3": ("hash", 20, 0),
-    "QuickGelu": ("quick_gelu", 4, 1),  # x sigmoid(alpha x)
+    "QuickGelu": ("quick_gelu", *FUNCTIONS["quick_gelu"]),
     "ScaledSiLU": ("silu", 4, 1),
 }
 ACTIVATION = {"Relu": (1, 0), "Clip": (2, 0), "LeakyRelu": (2, 0), "Sigmoid": (2, 1), "Tanh": (0, 1)}
-ACTIVATION |= {"HardSigmoid": (4, 0), "HardSwish": (5, 0), "Gelu": (4, 1), "FastGelu": (8, 1), "silu": (3, 1)}
+ACTIVATION |= {"HardSigmoid": (4, 0), "HardSwish": (5, 0), "Gelu": FUNCTIONS["gelu"], "silu": FUNCTIONS["silu"]}
+ACTIVATION |= {"FastGelu": FUNCTIONS["gelu_tanh"], "QuickGelu": FUNCTIONS["quick_gelu"]}
 
 
 @rule(*FUSED_POINTWISE, domain=MS)
 def fused_pointwise(node: Node) -> None:
     function, ops, special = FUSED_POINTWISE[node.op]
+    ops += "Gelu" in node.op and len(present(node)) > 1  # a bias
     node.result(broadcast_of(node, *present(node)) if node.op != "BiasDropout" else node.value(0).shape)
     if node.wanted(1):
         node.result(node.value(0).shape, "bool", index=1)
@@ -101,7 +104,8 @@ def fused_gemm(node: Node) -> None:
     result = node.result(shape)
     fused = activation(node, result)
     if node.op == "GemmFastGelu":
-        fused = {"fused_ops": 8 * result.elements, "fused_special": result.elements}
+        ops, special = FUNCTIONS["gelu_tanh"]
+        fused = {"fused_ops": ops * result.elements, "fused_special": special * result.elements}
     node.emit("matmul", **sizes, **fused)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from wattir.dims import Size, product
 from wattir.frontends.onnx.broadcast import axes_of, axis_of, broadcast_of, ints, text
 from wattir.frontends.onnx.node import Node, Value, rule
+from wattir.kinds import FUNCTIONS
 
 # function, ops, special, dtype of the output ("" = that of the first input)
 POINTWISE: dict[str, tuple[str, int, int, str]] = {
@@ -39,7 +40,7 @@ POINTWISE: dict[str, tuple[str, int, int, str]] = {
     "Erf": ("erf", 0, 1, ""),
     "Exp": ("exp", 0, 1, ""),
     "Floor": ("floor", 1, 0, ""),
-    "Gelu": ("gelu", 4, 1, ""),  # x / 2 (1 + erf(x / sqrt 2))
+    "Gelu": ("gelu", *FUNCTIONS["gelu"], ""),
     "Greater": ("greater", 1, 0, "bool"),
     "GreaterOrEqual": ("greater_equal", 1, 0, "bool"),
     "HardSigmoid": ("hard_sigmoid", 4, 0, ""),
@@ -91,6 +92,8 @@ def pointwise(node: Node) -> None:
         _mark_scalars(node)
     if node.op == "Pow" and _small_power(node):
         function, ops, special = "integer_pow", 1, 0  # x x
+    if node.op == "Gelu" and text(node.attr("approximate", "none")) == "tanh":
+        ops, special = FUNCTIONS["gelu_tanh"]
     emit_pointwise(node, function, ops, special)
 
 

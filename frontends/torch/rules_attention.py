@@ -6,6 +6,7 @@ from wattir.dims import Size
 from wattir.frontends.torch.masks import mask_pattern
 from wattir.frontends.torch.node import Node, Value, rule
 from wattir.frontends.torch.program import TensorRef
+from wattir.kinds import FUNCTIONS
 
 
 def attend(
@@ -127,8 +128,8 @@ def encoder_layer(node: Node) -> None:
               q=length, kv=length, d=width // heads, dv=width // heads, causal=False)  # fmt: skip
     node.emit("matmul", ins=(mixed, proj_w, proj_b, x), outs=(proj,), groups=1, m=rows, n=width, k=width)
     node.emit("norm", ins=(proj, n1w, n1b), outs=(first,), function="layer_norm", length=width)
-    activation = {"fused_ops": 4 * rows * hidden, "fused_special": rows * hidden} if node.arg(7, "use_gelu") else {
-        "fused_ops": rows * hidden}  # fmt: skip
+    ops, special = FUNCTIONS["gelu" if node.arg(7, "use_gelu") else "relu"]
+    activation = {"fused_ops": ops * rows * hidden, "fused_special": special * rows * hidden}
     node.emit("matmul", ins=(first, f1w, f1b), outs=(up,), groups=1, m=rows, n=hidden, k=width, **activation)
     node.emit("matmul", ins=(up, f2w, f2b, first), outs=(down,), groups=1, m=rows, n=width, k=hidden)
     node.emit("norm", ins=(down, n2w, n2b), function="layer_norm", length=width)

@@ -11,6 +11,7 @@ from functools import partial
 from wattir.dims import product
 from wattir.frontends.torch.node import Node, Value, rule
 from wattir.frontends.torch.strides import is_dense
+from wattir.kinds import FUNCTIONS
 
 POINTWISE: dict[str, tuple[int, int]] = {
     "_add_relu": (2, 0), "_conj_physical": (1, 0), "_prelu_kernel": (2, 0), "abs": (1, 0), "absolute": (1, 0),
@@ -23,7 +24,7 @@ POINTWISE: dict[str, tuple[int, int]] = {
     "digamma": (0, 1), "div": (1, 0), "divide": (1, 0), "elu": (3, 1), "eq": (1, 0), "erf": (0, 1), "erfc": (1, 1),
     "erfinv": (0, 1), "exp": (0, 1), "exp2": (0, 1), "expm1": (0, 1), "fake_quantize_per_channel_affine": (5, 0),
     "fake_quantize_per_tensor_affine": (5, 0), "float_power": (1, 2), "floor": (1, 0), "floor_divide": (2, 0),
-    "fmax": (1, 0), "fmin": (1, 0), "fmod": (3, 0), "frac": (2, 0), "ge": (1, 0), "gelu": (4, 1), "glu": (3, 1),
+    "fmax": (1, 0), "fmin": (1, 0), "fmod": (3, 0), "frac": (2, 0), "ge": (1, 0), "glu": (3, 1),
     "greater": (1, 0), "greater_equal": (1, 0), "gt": (1, 0), "hardshrink": (2, 0), "hardsigmoid": (4, 0),
     "hardswish": (5, 0), "hardtanh": (2, 0), "heaviside": (2, 0), "hypot": (3, 1), "isclose": (4, 0),
     "isfinite": (1, 0),
@@ -97,6 +98,12 @@ FUNCTION = {
 
 for _op, (_ops, _special) in POINTWISE.items():
     rule(_op)(partial(pointwise, ops=_ops, special=_special))
+
+
+@rule("gelu")
+def gelu(node: Node) -> None:
+    """By the error function unless `approximate` says by the hyperbolic tangent."""
+    pointwise(node, *FUNCTIONS["gelu_tanh" if node.arg(1, "approximate") == "tanh" else "gelu"])
 
 
 @rule("pow", "__rpow__")

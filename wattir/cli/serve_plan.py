@@ -86,7 +86,9 @@ def _print_json(found: Plan, top: int) -> None:
 
 
 def _show(found: Plan, top: int) -> None:
-    print(f"{found.tried} configurations tried, {len(found.every)} fit, {len(found.kept)} keep the targets\n")
+    print(
+        f"{found.tried} configurations tried, {len(found.every)} fit and differ, {len(found.kept)} keep the targets\n"
+    )
     _table("Least joules a token", found.kept[:top])
     _table("Front of joules against seconds between tokens", found.front)
 
