@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from wattir.backends.fit.rows import JOULES_OF, Array, Rows, together
 from wattir.backends.fit.sets import Case, Judged, Left, cases, guarded
 from wattir.cli.accuracy_view import COLUMNS, show_accuracy
 from wattir.cli.console import Sheet, make_console
-from wattir.device import Device, device_folder, load_device, physics_only
+from wattir.device import Device, device_folder, load_device, of_seconds, physics_only
 
 Found = dict[str, Any]
 
@@ -95,7 +95,7 @@ def cross_validate(data: str, say: Any) -> Iterator[Found]:
         if found is None:
             continue
         sources, _, fitted = found
-        width = _widths(sources, fitted, plan)
+        width = dict(zip(("time", "energy"), _widths(sources, fitted, plan), strict=True))
         for i, source in enumerate(sources):
             yield {
                 "folder": source.folder,
@@ -117,7 +117,7 @@ def _whole_runs(data: str, say: Any) -> Iterator[Found]:
                         yield {"folder": one.folder, "device": device, "what": what, **report}
 
 
-def _left_out(index: int, fitted: Fitted, width: Array) -> Found:
+def _left_out(index: int, fitted: Fitted, width: Mapping[str, Array]) -> Found:
     mask = fitted.source == index
     rows, errors = fitted.rows.take(mask), fitted.errors
     report: Found = {"rows": rows.samples, "groups": len(set(rows.group.tolist()))}
@@ -127,18 +127,20 @@ def _left_out(index: int, fitted: Fitted, width: Array) -> Found:
         if seen.any():
             predicted, truth = (ratio * measured)[seen], measured[seen]
             report[name] = errors_of(predicted, truth)
-            if name != "energy_given_time":
-                report[name] |= covered(predicted, truth, width[mask][seen])
+            if name in width:
+                report[name] |= covered(predicted, truth, width[name][mask][seen])
     return report
 
 
 def _widths(sources: Sequence[Source], fitted: Fitted, plan: Plan) -> Array:
-    """Half-widths of every sample, by the interval that a device file would have without its fold of groups."""
-    rows, found = fitted.rows, np.full(fitted.rows.samples, np.nan)
+    """Half-widths of every sample's time and energy, by the intervals that a device file would have without its fold of
+    groups [2, samples]."""
+    rows, found = fitted.rows, np.full((2, fitted.rows.samples), np.nan)
     fold = fold_of(rows.group, rows.label, min(FOLDS, len(set(rows.group.tolist()))))
     for number in range(int(fold.max()) + 1 if len(set(fold.tolist())) > 1 else 0):
         table = interval_of(sources, fitted.take(fold != number), plan)
-        found[fold == number] = widths(with_interval(fitted, table), rows.take(fold == number))
+        device, part = with_interval(fitted, table), rows.take(fold == number)
+        found[:, fold == number] = widths(of_seconds(device), part), widths(device, part)
     return found
 
 

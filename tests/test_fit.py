@@ -25,7 +25,7 @@ from wattir.backends.fit.solve import Prior, coefficients_of, solve, with_values
 from wattir.backends.fit.write import rounded, with_fit, without_fit, write_device  # noqa: E402
 from wattir.cli import main  # noqa: E402
 from wattir.costs import tabulate  # noqa: E402
-from wattir.device import Correction, device_folder, device_from_text, load_device  # noqa: E402
+from wattir.device import Correction, TimeInterval, device_folder, device_from_text, load_device  # noqa: E402
 from wattir.dims import symbol  # noqa: E402
 from wattir.errors import DeviceError  # noqa: E402
 from wattir.interval import WAITING_WIDTH  # noqa: E402
@@ -206,6 +206,7 @@ def test_writer_round_trips_and_keeps_the_head():
     learned = {"matmul.bf16@lib": Correction(pack([(LEAF, 0.25)]), "")}
     fitted = replace(bare(), coefficients=coefficients, corrections=learned)
     widths = {"layer": 0.31234567, "network": 0.2, "source": "made up", "families": {"matmul.bf16@lib": 0.1}}
+    widths["time"] = {"layer": 0.2, "network": 0.1, "families": {"matmul.bf16@lib": 0.05}}
     text = with_fit(head(), fitted, widths, [record])
     again = with_fit(text, fitted, widths, [record])
     assert text == again and text.startswith(head())
@@ -213,6 +214,7 @@ def test_writer_round_trips_and_keeps_the_head():
     own = {name: device.coefficients.families[name] for name in coefficients.families}  # a relative lends it others
     assert replace(device.coefficients, families=own) == coefficients and device.fits == (record,)
     assert device.interval_layer == rounded(0.31234567) == 0.3123
+    assert device.time_interval == TimeInterval(0.2, 0.1, {"matmul.bf16@lib": 0.05})
     assert device.interval_families == {"matmul.bf16@lib": 0.1} and device.corrections == learned
     assert tomllib.loads(head()) == {key: tomllib.loads(text)[key] for key in tomllib.loads(head())}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 np = pytest.importorskip("numpy")
@@ -14,11 +16,13 @@ from wattir.backends.fit.evaluate import widths  # noqa: E402
 from wattir.backends.fit.plan import Fitted, Plan, Source, interval_of, with_interval  # noqa: E402
 from wattir.backends.fit.rows import layer_rows, network_rows, together  # noqa: E402
 from wattir.costs import tabulate  # noqa: E402
-from wattir.device import load_device, physics_only  # noqa: E402
+from wattir.device import load_device, of_seconds, physics_only  # noqa: E402
 from wattir.dims import symbol  # noqa: E402
 
 OWN, COMMON = 0.3, 0.1
 """Standard deviations of what is made up: of each kernel's own error, and of one that all kernels of a sample share."""
+OF_TIME = 0.25
+"""Errors of seconds over those of joules."""
 SAMPLES = 400
 
 
@@ -38,10 +42,11 @@ def made_up(kernels_of: dict[str, int]) -> tuple[list[Source], Fitted]:
     rows, source = together(parts), np.repeat(np.arange(len(parts)), SAMPLES)
     own = OWN / np.sqrt(np.array(list(kernels_of.values())))[source]
     errors = rng.normal(0.0, 1.0, rows.samples) * own + rng.normal(0.0, COMMON, rows.samples)
+    time = OF_TIME * errors
     sources = [Source(name, name, lambda _: rows, (), "", network=name == "networks") for name in kernels_of]
     device = physics_only(load_device("h200_sxm"))
     no = np.zeros(rows.samples)
-    return sources, Fitted(device, rows, source, LeftOut(*[errors] * 5), no, no > 0)
+    return sources, Fitted(device, rows, source, LeftOut(time, errors, errors, time, errors), no, no > 0)
 
 
 def test_layers_small_totals_and_networks_are_all_covered():
@@ -52,6 +57,28 @@ def test_layers_small_totals_and_networks_are_all_covered():
     assert table["network"] < table["families"]["matmul.bf16"]
     for place, source in enumerate(sources):
         assert 0.85 <= inside[fitted.source == place].mean() <= 0.95, source.data_set
+
+
+def test_seconds_have_an_interval_of_their_own():
+    sources, fitted = made_up({"layers": 1, "modules": 3, "networks": 50})
+    device = with_interval(fitted, interval_of(sources, fitted, Plan("h200_sxm", (), (), (), ())))
+    narrow, wide = (widths(one, fitted.rows) for one in (of_seconds(device), device))
+
+    assert np.median(narrow / wide) == pytest.approx(OF_TIME, rel=0.01)
+    for place, source in enumerate(sources):
+        inside = (np.abs(fitted.errors.time) <= narrow)[fitted.source == place]
+        assert 0.85 <= inside.mean() <= 0.95, source.data_set
+
+
+def test_borrowed_energies_widen_the_interval_of_joules_alone():
+    sources, fitted = made_up({"layers": 1, "networks": 50})
+    blind = replace(fitted, errors=replace(fitted.errors, energy=np.full(fitted.rows.samples, np.nan)))
+    plan = Plan("h200_sxm", (), (), (), (), energies_beyond=0.5)
+    table, both = interval_of(sources, blind, plan), interval_of(sources, fitted, plan)
+    assert table["time"] == both["time"] and "energies that were borrowed" in table["source"]
+    for name in ("layer", "network"):
+        assert table[name] == pytest.approx(table["time"][name] + 0.5)
+    assert table["families"]["matmul.bf16"] == pytest.approx(table["time"]["families"]["matmul.bf16"] + 0.5)
 
 
 def test_without_networks_a_network_has_its_share_of_a_layers_width():

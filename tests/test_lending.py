@@ -12,7 +12,7 @@ import pytest
 
 from wattir import layers
 from wattir.costmodel import compile_graph
-from wattir.device import Correction, device_from_text, device_ids, load_device
+from wattir.device import Correction, TimeInterval, device_from_text, device_ids, load_device
 from wattir.device_text import device_text
 from wattir.lending import RELATIONS, WIDTHS, Widths, lent, nearest, relation, unlike
 from wattir.machine import row_of
@@ -76,7 +76,9 @@ def test_a_machine_with_seconds_alone_is_not_metered():
 def test_limits_scale_what_is_lent_by_hand():
     lender = load_device("h200_sxm")
     corrections = {"matmul.bf16": Correction("plain", ""), "matmul.bf16@cublas": Correction("library", "")}
-    lender = replace(lender, corrections=corrections, interval_families={"matmul.bf16": 0.1, "matmul.bf16@cublas": 0.3})
+    seconds = TimeInterval(0.4, 0.2, {"matmul.bf16": 0.1, "matmul.bf16@cublas": 0.05})
+    joules = {"matmul.bf16": 0.1, "matmul.bf16@cublas": 0.3}
+    lender = replace(lender, corrections=corrections, interval_families=joules, time_interval=seconds)
     twice = replace(
         lender, id="twice", power_w=2 * lender.power_w, memory_bytes_per_s=4 * lender.memory_bytes_per_s,
         flop_per_s={math: 8 * rate for math, rate in lender.flop_per_s.items()},
@@ -91,6 +93,9 @@ def test_limits_scale_what_is_lent_by_hand():
     assert list(found.corrections) == list(found.interval_families) == ["matmul.bf16@cublas"]  # the library's own
     assert found.interval_families["matmul.bf16@cublas"] == pytest.approx(hypot(0.3, added.library))
     assert found.interval_network == pytest.approx(hypot(lender.interval_network, added.network))
+    seconds = TimeInterval(*map(hypot, (0.4, 0.2), (added.layer, added.network)))
+    assert found.time_interval == replace(seconds, families={"matmul.bf16@cublas": hypot(0.05, added.library)})
+    assert device_from_text(device_text(found), "saved", complete=True).time_interval == found.time_interval
     assert not found.measured and found.borrowed_from == "h200_sxm" and not found.fits
 
 

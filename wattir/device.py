@@ -89,6 +89,15 @@ class Correction:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeInterval:
+    """Half-widths of the 90 % interval of seconds, as those of joules in a `Device`."""
+
+    layer: float
+    network: float
+    families: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
     """One machine. Limits are the datasheet's (`link_bytes_per_s`: to other devices of its node, one way, 0: unknown);
     `scope` says what the joules cover (board, package, rail, wall, node).
@@ -97,6 +106,7 @@ class Device:
     they were fitted on, here or there. `interval_layer`, `interval_network`:
     half-widths of the 90 % interval in log space for one layer and for a whole network; `interval_families`: for one
     layer of a family, ``family.math`` or ``family.math@library``. `corrections` are keyed by the last two of these.
+    `time_interval`: the same of seconds (None: as wide as of joules).
     `architecture`, `memory`: what its relatives are told by (`wattir.lending`; empty where the file does not say).
     `boost_hz`: the core clock of the rates and coefficients; `nominal_hz`: the one that the maker guarantees;
     `clock_hz`: what `wattir.clock` set.
@@ -127,6 +137,7 @@ class Device:
     fits: tuple[Mapping[str, Any], ...] = field(default=())
     measured_families: frozenset[str] = field(default=frozenset())
     interval_families: Mapping[str, float] = field(default_factory=dict)
+    time_interval: TimeInterval | None = None
     corrections: Mapping[str, Correction] = field(default_factory=dict)
     vendor: str = ""
     architecture: str = ""
@@ -291,6 +302,7 @@ def _device(table: Mapping[str, Any], coefficients: Coefficients, where: str) ->
         coefficients=coefficients,
         interval_layer=interval["layer"], interval_network=interval["network"], interval_source=interval["source"],
         interval_families=interval.get("families", {}),
+        time_interval=TimeInterval(**interval["time"]) if "time" in interval else None,
         measured=borrowed_from is None, borrowed_from=borrowed_from, sources=(limits["source"],), fits=fits,
         measured_families=frozenset(table.get("lent_families", ())).union(*(fit["families"] for fit in fits)),
         corrections=_corrections(table, where),
@@ -316,14 +328,31 @@ def _ensemble(found: Mapping[str, Any], name: str, path: str) -> Ensemble:
 
 def physics_only(device: Device) -> Device:
     """The device without learned corrections; its layers' interval is that of the physics."""
-    return replace(device, corrections={}, interval_families={})
+    return replace(device, corrections={}, interval_families={}, time_interval=_of_families(device, {}))
 
 
 def without_libraries(device: Device) -> Device:
     """The device without what is kept by library (``family.math@library``), which no network asks for."""
     corrections = {key: one for key, one in device.corrections.items() if "@" not in key}
-    widths = {key: width for key, width in device.interval_families.items() if "@" not in key}
-    return replace(device, corrections=corrections, interval_families=widths)
+    widths, seconds = (
+        {key: width for key, width in one.interval_families.items() if "@" not in key}
+        for one in (device, of_seconds(device))
+    )
+    return replace(
+        device, corrections=corrections, interval_families=widths, time_interval=_of_families(device, seconds)
+    )
+
+
+def _of_families(device: Device, families: Mapping[str, float]) -> TimeInterval | None:
+    return device.time_interval and replace(device.time_interval, families=families)
+
+
+def of_seconds(device: Device) -> Device:
+    """The machine with the interval of its seconds where that of its joules is."""
+    own = device.time_interval
+    if own is None:
+        return device
+    return replace(device, interval_layer=own.layer, interval_network=own.network, interval_families=own.families)
 
 
 def _coefficients(table: Mapping[str, Any]) -> Coefficients:

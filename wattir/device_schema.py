@@ -178,11 +178,19 @@ def _stacks(stacks: Mapping[str, Any], where: str, kind: Any) -> None:
 
 
 def _interval(table: Mapping[str, Any], where: str) -> None:
-    _known(table, (*INTERVAL, "families", "source"), where)
+    _known(table, (*INTERVAL, "families", "source", "time"), where)
+    _text(table, "source", where)
+    _widths(table, where)
+    if "time" in table:
+        time = _table(table, "time", where)
+        _known(time, (*INTERVAL, "families"), f"{where} time")
+        _widths(time, f"{where} time")
+
+
+def _widths(table: Mapping[str, Any], where: str) -> None:
     families = _table(table, "families", where) if "families" in table else {}
     _kernels(families, f"{where} families")
     _numbers(families, dict.fromkeys(families, INTERVAL["layer"]), f"{where} families")
-    _text(table, "source", where)
     _numbers(table, INTERVAL, where)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from wattir.device import Coefficients, Device
@@ -40,20 +41,28 @@ def _tables(device: Device) -> Tables:
     for stack in device.stacks.values():
         yield from stack_tables(stack)
     interval = {"layer": device.interval_layer, "network": device.interval_network, "source": device.interval_source}
-    yield from fitted_tables(device.coefficients, {**interval, "families": device.interval_families}, device.fits)
+    interval |= {"families": device.interval_families, "time": device.time_interval and asdict(device.time_interval)}
+    yield from fitted_tables(device.coefficients, interval, device.fits)
 
 
 def fitted_tables(c: Coefficients, interval: Mapping[str, Any], fits: Sequence[Mapping[str, Any]]) -> Tables:
-    """What a fit of kernels gives; of the `interval` the `families` may be missing."""
+    """What a fit of kernels gives; of the `interval` the `families` and the `time` may be missing."""
     yield "[coefficients]", {**{name: getattr(c, name) for name in COEFFICIENTS}, "tiles": list(c.tiles)}
     yield "[coefficients.j_per_flop]", c.j_per_flop
     for name, family in c.families.items():
         yield f"[coefficients.families.{_key(name)}]", {field: getattr(family, field) for field in family.__slots__}
-    yield "[interval]", {name: value for name, value in interval.items() if name != "families"}
-    if interval.get("families"):
-        yield "[interval.families]", interval["families"]
+    yield from _interval_tables("interval", interval)
     for fit in fits:
         yield "[[fit]]", fit
+
+
+def _interval_tables(heading: str, interval: Mapping[str, Any]) -> Tables:
+    """Of joules, and those of seconds in it; what there is not is left out."""
+    yield f"[{heading}]", {name: value for name, value in interval.items() if name not in ("families", "time")}
+    if interval.get("families"):
+        yield f"[{heading}.families]", interval["families"]
+    if interval.get("time"):
+        yield from _interval_tables(f"{heading}.time", interval["time"])
 
 
 def correction_texts(device: Device) -> Iterator[str]:

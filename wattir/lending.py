@@ -34,7 +34,7 @@ from math import exp, hypot, log
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wattir.device import Coefficients, Device
+    from wattir.device import Coefficients, Device, TimeInterval
 
 VARIANT, GENERATION, OTHER, PROCESSOR = "variant", "generation", "other", "processor"
 RELATIONS: Mapping[str, str] = {
@@ -143,16 +143,26 @@ def lent(own: Device, lenders: Sequence[Device], widths: Mapping[str, Widths] = 
         measured=False,
         measured_families=frozenset().union(*fitted),
         borrowed_from=named,
+        time_interval=first.time_interval and _lent_time(first.time_interval, lenders, added),
         interval_layer=hypot(first.interval_layer, added.layer),
         interval_network=hypot(first.interval_network, added.network),
-        interval_families={
-            key: hypot(width, added.library)
-            for key, width in _by_library(lender.interval_families for lender in lenders).items()
-        },
+        interval_families=_lent_widths([lender.interval_families for lender in lenders], added),
         interval_source=f"that of {first.id}, a machine {RELATIONS[kind]}, and in log space {added.layer:g} for a "
         f"layer, {added.network:g} for a network: what it took where machines were measured (benchmarks/transfer.py)",
         fits=(),
     )
+
+
+def _lent_time(first: TimeInterval, lenders: Sequence[Device], added: Widths) -> TimeInterval:
+    """The nearest relative's of seconds, as wide as lending took joules: seconds were no nearer."""
+    families = _lent_widths([lender.time_interval.families for lender in lenders if lender.time_interval], added)
+    return replace(
+        first, layer=hypot(first.layer, added.layer), network=hypot(first.network, added.network), families=families
+    )
+
+
+def _lent_widths(tables: Sequence[Mapping[str, float]], added: Widths) -> dict[str, float]:
+    return {key: hypot(width, added.library) for key, width in _by_library(tables).items()}
 
 
 def shares(kinds: Sequence[str]) -> list[float]:

@@ -37,7 +37,8 @@ def under(device: Device, runtime: str) -> Device:
     seen = any(device.id in fit.get("machines", ()) for fit in own.fits)
     wider = 0.0 if seen else UNSEEN_WIDTH
     return replace(
-        device, coefficients=scaled(own, device), corrections={}, interval_families={}, fits=own.fits,
+        device, coefficients=scaled(own, device), corrections={}, interval_families={},
+        time_interval=own.time_interval, fits=own.fits,
         measured=seen, borrowed_from=None if seen else runtime, measured_families=own.measured_families,
         interval_layer=own.interval_layer + wider, interval_network=own.interval_network + wider,
         interval_source=own.interval_source,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wattir.clock import clock_width
-from wattir.device import Device
+from wattir.device import Device, of_seconds
 from wattir.interval import half_width
 
 from .model import at_clocks, predict, sums
@@ -30,15 +30,15 @@ def usable(device: Device, rows: Rows) -> Rows:
 def evaluate_rows(device: Device, rows: Rows) -> dict[str, Any]:
     """Rows, groups, and for time, energy and energy given the measured time what `errors_of` says.
 
-    Time and energy also have `coverage`, the share of rows inside the 90 % interval, and `median_half_width` in log
-    space; a machine has one interval, of energy, which is held against the seconds too.
+    Time and energy also have `coverage`, the share of rows inside the 90 % interval of each, and `median_half_width` in
+    log space; where a machine has one interval, of energy, it is held against the seconds too.
     """
     found = sums(device, rows)
     measured = np.isfinite(rows.energy_j)
-    width = widths(device, rows)
+    width, time_width = widths(device, rows), widths(of_seconds(device), rows)
     report: dict[str, Any] = {
         "rows": rows.samples, "groups": len(set(rows.group.tolist())),
-        "time": errors_of(found.time_s, rows.time_s) | covered(found.time_s, rows.time_s, width),
+        "time": errors_of(found.time_s, rows.time_s) | covered(found.time_s, rows.time_s, time_width),
     }  # fmt: skip
     if not measured.any():
         return report
@@ -60,7 +60,7 @@ def covered(predicted: Array, measured: Array, width: Array) -> dict[str, float]
 
 
 def widths(device: Device, rows: Rows) -> Array:
-    """Half-widths in log space of every row's 90 % interval of energy."""
+    """Half-widths in log space of every row's 90 % interval, of energy unless the device is one `of_seconds`."""
     found = sums(device, rows)
     kernels_j = found.energy_j - found.waiting_j
     machines, which = at_clocks(device, rows)

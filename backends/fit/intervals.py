@@ -72,12 +72,12 @@ def interval(layer: float | None, network: float | None) -> dict[str, Any]:
     return {"layer": max(layer, network), "network": network, "source": f"{RULE}; {LAYERS}; {NETWORKS}"}
 
 
-def borrowed_energy(layer: float | None, network: float | None, beyond: float = BORROWED_ENERGY) -> dict[str, Any]:
-    """Where only seconds were measured, of layers or of networks: their quantiles of time, and what energies add."""
-    found = interval(layer, network)
-    rule = "90 % quantile of the left-out rows' log error of time" + found["source"].removeprefix(RULE)
+def borrowed_energy(time: Mapping[str, Any], beyond: float = BORROWED_ENERGY) -> dict[str, Any]:
+    """Where only seconds were measured, of layers or of networks: their interval, and what energies add."""
+    rule = "90 % quantile of the left-out rows' log error of time" + time["source"].removeprefix(RULE)
     return {
-        "layer": found["layer"] + beyond, "network": found["network"] + beyond,
+        "layer": time["layer"] + beyond, "network": time["network"] + beyond,
+        "families": {key: width + beyond for key, width in time["families"].items()},
         "source": f"{rule}; plus {beyond} for energies that were borrowed",
     }  # fmt: skip
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from wattir.device import Device, device_folder, device_from_text
+from wattir.device import Device, TimeInterval, device_folder, device_from_text
 from wattir.machine import row_of
 
 from .cross_validate import LeftOut, left_out, log_errors
@@ -310,22 +310,28 @@ def _clocks(rows: Rows) -> dict[str, list[float]]:
 
 
 def interval_of(sources: Sequence[Source], fitted: Fitted, plan: Plan) -> dict[str, Any]:
-    """The two quantiles of energy, or of time where no energy was measured."""
+    """The quantiles of energy, or of time and what energies add where none was measured; in `time` those of time."""
     network = np.isin(fitted.source, [i for i, source in enumerate(sources) if source.network])
+    time = _quantiles(fitted, network, fitted.errors.time, fitted.errors.physics_time)
+    if np.isfinite(fitted.errors.energy).any():
+        found = _quantiles(fitted, network, fitted.errors.energy, fitted.errors.physics_energy)
+    else:
+        found = borrowed_energy(time, plan.energies_beyond)
+    return found | {"time": {name: time[name] for name in ("layer", "network", "families")}}
+
+
+def _quantiles(fitted: Fitted, network: Array, errors: Array, physics: Array) -> dict[str, Any]:
+    """The interval that holds these errors of layers and networks; `physics`: those without corrections."""
     several = (np.bincount(fitted.rows.sample, minlength=fitted.rows.samples) > 1) & _without_library(fitted)
     cells, groups = np.char.add(fitted.source.astype(str), main_family(fitted.rows)), fitted.rows.group
-    if not np.isfinite(fitted.errors.energy).any():
-        layer = half_width(fitted.errors.time[~network], cells[~network], groups=groups[~network])
-        whole = half_width(fitted.errors.time[network], groups[network], groups=groups[network])
-        return borrowed_energy(layer, whole, plan.energies_beyond)
     layers = ~network & ~several
     alone = layers & _without_library(fitted)  # what a family without a width of its own is like
     alone = alone if alone.any() else layers
-    layer = half_width(fitted.errors.physics_energy[alone], cells[alone], groups=groups[alone])
-    families = _family_widths(fitted, layers)
+    layer = half_width(physics[alone], cells[alone], groups=groups[alone])
+    families = _family_widths(fitted, layers, errors)
     if not network.any():
         return interval(layer, None) | {"families": families}
-    common = _common_width(fitted, layer or 0.0, families)
+    common = _common_width(fitted, errors, layer or 0.0, families)
     models, total = np.where(network, groups, ""), network | several
     whole = half_width(common[total], models[total], fitted.source[total], groups=groups[total])
     return interval(layer, whole) | {"families": families}
@@ -342,17 +348,17 @@ def with_interval(fitted: Fitted, table: Mapping[str, Any]) -> Device:
     families = frozenset(plain(family) for family, _ in fitted.rows.kinds)
     return replace(
         fitted.device, interval_layer=table["layer"], interval_network=table["network"],
-        interval_families=table.get("families", {}), measured_families=families,
+        interval_families=table["families"], time_interval=TimeInterval(**table["time"]), measured_families=families,
     )  # fmt: skip
 
 
-def _common_width(fitted: Fitted, layer: float, families: Mapping[str, float]) -> Array:
-    """Of every sample the least `interval_network` with which the interval of its joules holds what was measured: what
-    its kernels' own widths do not explain (`wattir.interval.width_of`, solved for it)."""
+def _common_width(fitted: Fitted, errors: Array, layer: float, families: Mapping[str, float]) -> Array:
+    """Of every sample the least `interval_network` with which the interval holds its error: what its kernels' own
+    widths do not explain (`wattir.interval.width_of`, solved for it)."""
     device = replace(fitted.device, interval_layer=layer, interval_network=0.0, interval_families=families)
     alike = replace(device, interval_layer=1.0, interval_families={})
     found, squares = sums(device, fitted.rows), sums(alike, fitted.rows).spread
-    wanted = beyond_waiting(fitted.errors.energy, fitted.waiting) ** 2 - found.spread / found.energy_j**2
+    wanted = beyond_waiting(errors, fitted.waiting) ** 2 - found.spread / found.energy_j**2
     rest = np.maximum(1.0 - squares / found.energy_j**2, 1e-3)
     common: Array = np.sqrt(np.maximum(wanted, 0.0) / rest)
     return common
@@ -363,13 +369,13 @@ def _without_library(fitted: Fitted) -> Array:
     return np.array(["@" not in key for key in keys_of(fitted.device, fitted.rows)])
 
 
-def _family_widths(fitted: Fitted, layers: Array) -> dict[str, float]:
+def _family_widths(fitted: Fitted, layers: Array, errors: Array) -> dict[str, float]:
     """The quantile of every kind of kernel with enough samples, each set counting the same."""
     keys, found = keys_of(fitted.device, fitted.rows), {}
     for key in sorted(set(keys[layers].tolist())):
-        mask = layers & (keys == key) & np.isfinite(fitted.errors.energy)
+        mask = layers & (keys == key) & np.isfinite(errors)
         if mask.sum() >= LEAST_OF_FAMILY:
-            width = half_width(fitted.errors.energy[mask], fitted.source[mask])
+            width = half_width(errors[mask], fitted.source[mask])
             found[key] = max(width or 0.0, LEAST_WIDTH)
     return found
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from wattir.device import Device, device_folder, device_from_text, device_ids, load_device
+from wattir.device import Device, device_folder, device_from_text, device_ids, load_device, of_seconds
 from wattir.lending import (
     GENERATION,
     OTHER,
@@ -61,8 +61,8 @@ class Pair:
 @dataclass(frozen=True)
 class Part:
     """Rows of one set of a pair's machine: measured and predicted seconds and joules (NaN: not measured), half-widths
-    of the interval before it is widened, the number of the cell that counts as one, and of every row what widens its
-    interval: a field of `wattir.lending.Widths` (`widens`)."""
+    of the interval (of seconds where no joules were measured) before it is widened, the number of the cell that counts
+    as one, and of every row what widens its interval: a field of `wattir.lending.Widths` (`widens`)."""
 
     pair: Pair
     folder: str
@@ -150,9 +150,11 @@ def predicted(pair: Pair, what: str, source: Source, rows: Rows) -> Part:
     kinds = np.array(["library" if key in device.corrections else "other" if "@" in key else "layer" for key in keys])
     widens = np.full(rows.samples, "network") if source.network else kinds[kind]
     cell = _numbered(rows.group if source.network else main_family(rows))
+    energy_j = rows.energy_j if pair.joules else np.full(rows.samples, np.nan)
+    width = half_widths(device if np.isfinite(energy_j).any() else of_seconds(device), rows)
     return Part(
-        pair, source.folder, what, source.network, _numbered(rows.group), cell, widens, rows.time_s,
-        rows.energy_j if pair.joules else np.full(rows.samples, np.nan), seconds, joules, half_widths(device, rows),
+        pair, source.folder, what, source.network, _numbered(rows.group), cell, widens, rows.time_s, energy_j, seconds,
+        joules, width,
     )  # fmt: skip
 
 

@@ -59,8 +59,16 @@ def _about(device: Device) -> Table:
         "joules of": device.scope,
         "coefficients": origin(device),
         "interval": f"a network {_factor(low)}, a layer {_factor(high)} (90 %): {device.interval_source}",
+        **_of_seconds(device),
         "source of limits": "; ".join(device.sources),
     })  # fmt: skip
+
+
+def _of_seconds(device: Device) -> dict[str, str]:
+    own = device.time_interval
+    if own is None:
+        return {}
+    return {"interval of seconds": f"a network {_factor(own.network)}, a layer {_factor(own.layer)} (90 %)"}
 
 
 def _factor(half_width: float) -> str:
