@@ -33,7 +33,8 @@ from wattir.backends.fit.rows import JOULES_OF, Array, Rows, together
 from wattir.backends.fit.sets import Case, Judged, Left, cases, guarded
 from wattir.cli.accuracy_view import COLUMNS, show_accuracy
 from wattir.cli.console import Sheet, make_console
-from wattir.device import Device, device_folder, load_device, of_seconds, physics_only
+from wattir.device import Device, device_folder, load_device, physics_only
+from wattir.interval import of_seconds
 
 Found = dict[str, Any]
 

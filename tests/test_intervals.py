@@ -16,8 +16,9 @@ from wattir.backends.fit.evaluate import widths  # noqa: E402
 from wattir.backends.fit.plan import Fitted, Plan, Source, interval_of, with_interval  # noqa: E402
 from wattir.backends.fit.rows import layer_rows, network_rows, together  # noqa: E402
 from wattir.costs import tabulate  # noqa: E402
-from wattir.device import load_device, of_seconds, physics_only  # noqa: E402
+from wattir.device import load_device, physics_only  # noqa: E402
 from wattir.dims import symbol  # noqa: E402
+from wattir.interval import of_seconds  # noqa: E402
 
 OWN, COMMON = 0.3, 0.1
 """Standard deviations of what is made up: of each kernel's own error, and of one that all kernels of a sample share."""

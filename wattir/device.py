@@ -328,31 +328,21 @@ def _ensemble(found: Mapping[str, Any], name: str, path: str) -> Ensemble:
 
 def physics_only(device: Device) -> Device:
     """The device without learned corrections; its layers' interval is that of the physics."""
-    return replace(device, corrections={}, interval_families={}, time_interval=_of_families(device, {}))
+    own = device.time_interval
+    return replace(device, corrections={}, interval_families={}, time_interval=own and replace(own, families={}))
 
 
 def without_libraries(device: Device) -> Device:
     """The device without what is kept by library (``family.math@library``), which no network asks for."""
-    corrections = {key: one for key, one in device.corrections.items() if "@" not in key}
-    widths, seconds = (
-        {key: width for key, width in one.interval_families.items() if "@" not in key}
-        for one in (device, of_seconds(device))
-    )
-    return replace(
-        device, corrections=corrections, interval_families=widths, time_interval=_of_families(device, seconds)
-    )
-
-
-def _of_families(device: Device, families: Mapping[str, float]) -> TimeInterval | None:
-    return device.time_interval and replace(device.time_interval, families=families)
-
-
-def of_seconds(device: Device) -> Device:
-    """The machine with the interval of its seconds where that of its joules is."""
     own = device.time_interval
-    if own is None:
-        return device
-    return replace(device, interval_layer=own.layer, interval_network=own.network, interval_families=own.families)
+    return replace(
+        device, corrections=_unnamed(device.corrections), interval_families=_unnamed(device.interval_families),
+        time_interval=own and replace(own, families=_unnamed(own.families)),
+    )  # fmt: skip
+
+
+def _unnamed(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if "@" not in key}
 
 
 def _coefficients(table: Mapping[str, Any]) -> Coefficients:

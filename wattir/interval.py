@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from wattir.device import Device
@@ -28,6 +29,14 @@ def half_width(device: Device, energy: Any, spread: Any, modelled: Any, unknown:
     """`width_of` a machine's own estimates, of which `modelled` and `unknown` joules come from such kernels."""
     widened = MODELLED_WIDTH * modelled + UNKNOWN_WIDTH * unknown
     return width_of(energy, spread, widened, waiting, device.interval_network)
+
+
+def of_seconds(device: Device) -> Device:
+    """The machine with the interval of its seconds where that of its joules is; as it is where it has none."""
+    own = device.time_interval
+    if own is None:
+        return device
+    return replace(device, interval_layer=own.layer, interval_network=own.network, interval_families=own.families)
 
 
 def width_of(energy: Any, spread: Any, widened: Any, waiting: Any, network_width: float) -> Any:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from wattir.clock import clock_width
-from wattir.device import Device, of_seconds
-from wattir.interval import half_width
+from wattir.device import Device
+from wattir.interval import half_width, of_seconds
 
 from .model import at_clocks, predict, sums
 from .rows import Array, Rows

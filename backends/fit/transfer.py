@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from wattir.device import Device, device_folder, device_from_text, device_ids, load_device, of_seconds
+from wattir.device import Device, device_folder, device_from_text, device_ids, load_device
+from wattir.interval import of_seconds
 from wattir.lending import (
     GENERATION,
     OTHER,
