@@ -67,7 +67,7 @@ def rows_of(table: Any) -> Rows:
 
 
 def own_table(folder: str, file: str) -> Any:
-    """The rows as they lie in the file, without those of an idle device; InputError where it is none of ours.
+    """The rows as they lie in the file; InputError where it is none of ours.
 
     Seconds and joules that are no positive numbers are NaN.
     """
@@ -78,20 +78,23 @@ def own_table(folder: str, file: str) -> Any:
         raise InputError(f"{path}: no column {', '.join(missing)}; expected the columns that `wattir measure` writes")
     measured = {name: _numbers(table[name]) for name in ("time_s", "energy_j")}
     table = table.assign(**{name: found.where(np.isfinite(found) & found.gt(0.0)) for name, found in measured.items()})
-    return table[table.kind.ne("idle")]
+    return table
 
 
 def _usable(table: Any) -> tuple[Any, dict[str, int]]:
     """The layers whose sizes and results are numbers, and how many rows are not, by reason."""
     table, odd = _with_sizes(table[table.kind.ne("model")])
-    failed = table.time_s.isna()
+    idle = table.kind.eq("idle")
+    failed = table.time_s.isna() & ~idle
     planar = table.op.eq("conv2d") & table.layout.eq("nchw") & table.dtype.isin(("bf16", "fp16"))
+    gone = idle | failed
     reasons = {
+        "of an idle device": idle,
         "no seconds measured": failed,
-        "a size is no whole number": odd & ~failed,
-        "16 bit convolution, channels first: transposed on the way": planar & ~odd & ~failed,
+        "a size is no whole number": odd & ~gone,
+        "16 bit convolution, channels first: transposed on the way": planar & ~odd & ~gone,
     }
-    return table[~(failed | odd | planar)], {reason: int(mask.sum()) for reason, mask in reasons.items()}
+    return table[~(gone | odd | planar)], {reason: int(mask.sum()) for reason, mask in reasons.items()}
 
 
 def _with_sizes(table: Any) -> tuple[Any, Any]:

@@ -83,11 +83,17 @@ def borrowed_energy(time: Mapping[str, Any], beyond: float = BORROWED_ENERGY) ->
 
 
 def no_surer(table: Mapping[str, Any], lent: Mapping[str, float], groups: Mapping[str, int]) -> dict[str, Any]:
-    """The table with the `lent` half-width of a layer or a network, where it is the larger one and so few `groups` were
-    left out that their own largest error is no 90 % quantile (split conformal: 1 / (1 - level) - 1)."""
-    few = {name: width for name, width in lent.items() if groups[name] < LEAST_GROUPS and width > table[name]}
-    said = "".join(f"; {name}: that of a machine without rows, as {groups[name]} groups tell none" for name in few)
-    return {**table, **few, "source": table["source"] + said}
+    """The table with the `lent` half-width of a layer or a network, of joules as of seconds, where it is the larger one
+    and so few `groups` were left out that their own largest error is no 90 % quantile (split conformal:
+    1 / (1 - level) - 1)."""
+    few = {name: width for name, width in lent.items() if groups[name] < LEAST_GROUPS}
+    wider = [name for name, width in few.items() if width > table[name]]
+    said = "".join(f"; {name}: that of a machine without rows, as {groups[name]} groups tell none" for name in wider)
+    return {**_at_least(table, few), "time": _at_least(table["time"], few), "source": table["source"] + said}
+
+
+def _at_least(table: Mapping[str, Any], few: Mapping[str, float]) -> dict[str, Any]:
+    return {**table, **{name: max(width, table[name]) for name, width in few.items()}}
 
 
 LEAST_GROUPS = round(1.0 / (1.0 - LEVEL)) - 1
