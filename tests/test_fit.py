@@ -21,7 +21,7 @@ from wattir.backends.fit.model import predict  # noqa: E402
 from wattir.backends.fit.priors import limits_of, priors_of  # noqa: E402
 from wattir.backends.fit.rows import drawn, layer_rows, network_rows, together  # noqa: E402
 from wattir.backends.fit.run import fit_device  # noqa: E402
-from wattir.backends.fit.solve import Prior, coefficients_of, solve, with_values  # noqa: E402
+from wattir.backends.fit.solve import Prior, coefficients_of, solve, solve_in_turn, with_values  # noqa: E402
 from wattir.backends.fit.write import rounded, with_fit, without_fit, write_device  # noqa: E402
 from wattir.cli import main  # noqa: E402
 from wattir.costs import tabulate  # noqa: E402
@@ -39,7 +39,8 @@ TRUE = {
     "static_w": 110.0, "busy_w": 90.0, "j_per_op": 8e-12, "j_per_byte": 7e-11, "j_per_cache_byte": 2e-11,
     "cache_bytes_per_s": 9e12,
     "host_op_s": 0.0, "j_per_flop bf16": 4e-13, "matmul compute_efficiency": 0.8, "matmul memory_efficiency": 0.85,
-    "matmul fixed_s": 4e-6, "matmul sharpness": 3.5, "pointwise compute_efficiency": 0.6,
+    "matmul fixed_s": 4e-6, "matmul sharpness": 3.5, "matmul fill_k": 300.0, "matmul step_s": 1e-9,
+    "matmul split_s": 6e-6, "pointwise compute_efficiency": 0.6,
     "pointwise memory_efficiency": 0.75, "pointwise fixed_s": 2e-6, "pointwise sharpness": 5.0, "small_rate": 0.8,
 }  # fmt: skip
 """Plausible numbers of a large GPU, chosen away from the priors of `priors_of`."""
@@ -85,6 +86,22 @@ def test_known_coefficients_come_back():
     found = solve(bare(), made_rows(), wide_priors(), TILES, most_evaluations=200)
     for name, value in TRUE.items():
         assert found[name] == pytest.approx(value, rel=0.02), name
+
+
+def test_energies_are_of_the_rows_with_joules():
+    """Pointwise rows without joules that take twice their time would, as if slowed by the power limit, raise them."""
+    rows, priors = made_rows(150), wide_priors()
+    metered = np.array([family == "matmul" for family, _ in rows.kinds])[rows.kind_index]
+    timed = replace(
+        rows, energy_j=np.where(metered, rows.energy_j, np.nan),
+        time_s=np.where(metered, rows.time_s, 2 * rows.time_s),
+        weight=np.stack([np.ones(rows.samples), metered.astype(float)], axis=1),
+    )  # fmt: skip
+    found = solve_in_turn(bare(), timed, priors, TILES, most_evaluations=60)
+    alone = solve_in_turn(bare(), timed.take(metered), priors, TILES, most_evaluations=60)
+    for name in ("busy_w", "j_per_byte", "j_per_flop bf16"):
+        assert found[name] == pytest.approx(alone[name], rel=1e-3), name
+    assert found["pointwise memory_efficiency"] == pytest.approx(0.75 / 2, rel=0.1)
 
 
 def test_the_same_rows_give_the_same_coefficients():

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from wattir.roofline import (
     cached_bytes,
+    compute_seconds,
     kernel_cost,
-    occupied_flop,
     slowdown,
     smooth_max,
-    waves_of_tiles,
+    tiled_seconds,
 )
 
 amount = st.floats(0, 1e15)
@@ -23,7 +23,8 @@ RATES = {
     "j_per_flop": 6e-13, "j_per_op": 2e-12, "j_per_byte": 6e-11, "j_per_cache_byte": 2e-11,
     "static_w": 120.0, "limit_w": 700.0, "sharpness": 4.0, "units": 132.0, "cache_bytes": 5e7, "hot_weights": 0.0,
     "tile_m": 128.0, "tile_n": 256.0, "small_m": 64.0, "small_n": 64.0, "small_rate": 0.6, "wave_s": 0.0,
-    "ragged_rate": 1.0, "busy_w": 150.0, "s_per_link_byte": 2e-12, "time_at": -1.0, "power_at": -1.0, "trees": (0.0,),
+    "ragged_rate": 1.0, "fill_k": 100.0, "step_s": 3e-10, "split_s": 3e-6, "busy_w": 150.0,
+    "s_per_link_byte": 2e-12, "time_at": -1.0, "power_at": -1.0, "trees": (0.0,),
 }  # fmt: skip
 
 
@@ -40,29 +41,56 @@ def test_smooth_max_lies_between_maximum_and_sum(a, b, c, sharpness):
     assert max(a, b, c) * (1 - 1e-12) <= found <= (a + b + c) * (1 + 1e-12)
 
 
-@given(extent, extent, extent, st.integers(1, 64).map(float))
-def test_padding_never_loses_flop(m, n, k, groups):
-    assert waves_of_tiles(m, n, k, groups, 128.0, 256.0, 132.0) >= 2 * m * n * k * groups * (1 - 1e-12)
+def tiled(m, n, k, groups=1.0, tile_m=128.0, tile_n=256.0, fill_k=0.0, step_s=0.0, split_s=0.0, partial=0.0):
+    """Seconds on 132 units that each do one FLOP a second."""
+    return tiled_seconds(m, n, k, groups, 132.0, tile_m, tile_n, 1.0, fill_k, step_s, split_s, partial)
+
+
+@given(extent, extent, extent, st.integers(1, 64).map(float), st.sampled_from((0.0, 1e3)))
+def test_padding_never_loses_flop(m, n, k, groups, split_s):
+    assert 132 * tiled(m, n, k, groups, split_s=split_s) >= 2 * m * n * k * groups * (1 - 1e-12)
 
 
 def test_a_problem_of_whole_tiles_and_whole_waves_is_not_padded():
     m, n, k = 128.0 * 12, 256.0 * 11, 1024.0  # 132 tiles for 132 units
 
-    assert waves_of_tiles(m, n, k, 1.0, 128.0, 256.0, 132.0) == 2 * m * n * k
+    assert 132 * tiled(m, n, k) == 2 * m * n * k
 
 
 def test_one_tile_too_many_costs_a_second_wave():
-    whole = waves_of_tiles(128.0 * 132, 256.0, 1024.0, 1.0, 128.0, 256.0, 132.0)
-
-    assert waves_of_tiles(128.0 * 132 + 1, 256.0, 1024.0, 1.0, 128.0, 256.0, 132.0) == 2 * whole
+    assert tiled(128.0 * 132 + 1, 256.0, 1024.0) == 2 * tiled(128.0 * 132, 256.0, 1024.0)
 
 
 def test_the_better_tile_is_taken():
-    large = waves_of_tiles(4096.0, 4096.0, 4096.0, 1.0, 128.0, 256.0, 132.0)
-    small = waves_of_tiles(4096.0, 4096.0, 4096.0, 1.0, 64.0, 64.0, 132.0)
+    large, small = tiled(4096.0, 4096.0, 4096.0), tiled(4096.0, 4096.0, 4096.0, tile_m=64.0, tile_n=64.0)
+    tiles = (128.0, 256.0, 64.0, 64.0, 0.6)
 
-    found = occupied_flop(4096.0, 4096.0, 4096.0, 1.0, 132.0, 128.0, 256.0, 64.0, 64.0, 0.6)
-    assert found == min(large, small / 0.6)
+    found = compute_seconds(4096.0**3, 4096.0, 4096.0, 4096.0, 1.0, 1 / 132, 132.0, *tiles, 1.0, 0.0, 0.0, 0.0, 0.0)
+    assert found == pytest.approx(min(large, small / 0.6), rel=1e-12)
+
+
+def test_every_wave_fills_its_tiles_and_waits_hide_behind_other_waves():
+    one_wave, tile_s = 128.0 * 132, 2.0 * 128 * 256  # of one step along the inner dimension
+
+    assert tiled(one_wave, 256.0, 1000.0, fill_k=200.0, step_s=7.0) == 1200 * (tile_s + 7)
+    assert tiled(3 * one_wave, 256.0, 1000.0, fill_k=200.0, step_s=7.0) == 1200 * (3 * tile_s + 7)
+
+
+def test_a_deep_product_of_few_tiles_is_split_where_that_is_faster():
+    tile_s, depth = 2.0 * 128 * 256, 256.0 * 200  # 66 units a tile of two, and pieces of 775 are deep enough
+
+    split = tiled(128.0, 512.0, depth, fill_k=100.0, split_s=1e4, partial=0.5)
+    partial_s = 8 * 66 * 128 * 512 * 0.5  # 66 pieces of 128 x 512 results, 4 bytes written and 4 read
+    assert split == pytest.approx((depth / 66 + 100) * tile_s + 1e4 + partial_s, rel=1e-12)
+    assert split < tiled(128.0, 512.0, depth, fill_k=100.0)  # 0: not split
+    assert tiled(128.0, 512.0, depth, split_s=1e15) == depth * tile_s  # not worth it
+    assert tiled(128.0, 512.0, 511.0, split_s=1e-9) == 511 * tile_s  # pieces of less than 256
+    assert tiled(128.0 * 67, 256.0, depth, split_s=1e-9) == depth * tile_s  # 67 of 132 units have a tile
+
+
+@given(extent, extent, extent, st.integers(1, 300).map(float))
+def test_splitting_never_takes_longer_than_not(m, n, k, split_s):
+    assert tiled(m, n, k, fill_k=100.0, split_s=split_s) <= tiled(m, n, k, fill_k=100.0)
 
 
 @given(extent, st.floats(1e3, 1e10), st.floats(1.0, 3.0))
@@ -96,7 +124,7 @@ def test_the_cache_holds_no_more_than_it_can(activation_bytes, cache):
 
 def test_seconds_scale_with_seconds_and_joules_with_joules():
     """Every rate in milli-units gives the answer in milli-units: no hidden constant carries a unit."""
-    in_time = ("s_per_flop", "s_per_op", "s_per_byte", "s_per_cache_byte", "fixed_s")
+    in_time = ("s_per_flop", "s_per_op", "s_per_byte", "s_per_cache_byte", "fixed_s", "step_s", "split_s")
     slower = {name: RATES[name] * 1000 for name in in_time}
     watts = {name: RATES[name] / 1000 for name in ("static_w", "busy_w", "limit_w")}
 

@@ -116,4 +116,7 @@ def _scaled(c: Coefficients, share: float) -> Coefficients:
 
 
 def _families(families: Mapping[str, Family], share: float) -> Mapping[str, Family]:
-    return {name: replace(family, wave_s=family.wave_s / share) for name, family in families.items()}
+    return {
+        name: replace(family, wave_s=family.wave_s / share, step_s=family.step_s / share)
+        for name, family in families.items()
+    }

@@ -45,6 +45,9 @@ class Family:
     `sharpness`: how well its work under one roof hides behind the other (see `roofline.smooth_max`; 1: not at all).
     `wave_s`: seconds to begin and end a row of tiles on one unit, beside its arithmetic (attention; 0 where unknown).
     `ragged_rate`: share of the rate where n or k is no multiple of 8 elements (see `roofline.ALIGNED`).
+    `fill_k`, `step_s`, `split_s`: steps along the inner dimension that a tile takes to begin and end, seconds that a
+    step waits for its operands, and what splitting the inner dimension costs (0: not split); `roofline.tiled_seconds`.
+    `cache_rate`: share of the machine's `cache_bytes_per_s` (beside its `memory_efficiency`).
     """
 
     compute_efficiency: float
@@ -53,6 +56,10 @@ class Family:
     sharpness: float
     wave_s: float = 0.0
     ragged_rate: float = 1.0
+    fill_k: float = 0.0
+    step_s: float = 0.0
+    split_s: float = 0.0
+    cache_rate: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

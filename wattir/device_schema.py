@@ -80,9 +80,16 @@ FAMILY: dict[str, Range] = {
     "memory_efficiency": (1e-6, 4.0),
     "fixed_s": (0.0, 1.0),
     "sharpness": (1.0, 64.0),
-    "wave_s": (0.0, 1.0),  # optional: 0
-    "ragged_rate": (0.01, 1.0),  # optional: 1
+    "wave_s": (0.0, 1.0),
+    "ragged_rate": (0.01, 1.0),
+    "fill_k": (0.0, 1e5),
+    "step_s": (0.0, 1.0),
+    "split_s": (0.0, 1.0),
+    "cache_rate": (1e-3, 1e3),
 }
+OPTIONAL_OF_FAMILY = {"wave_s": 0.0, "ragged_rate": 1.0, "fill_k": 0.0, "step_s": 0.0, "split_s": 0.0,
+                      "cache_rate": 1.0}  # fmt: skip
+"""What a family has where its file says nothing."""
 ENSEMBLES = ("time", "power")
 STORED_ENSEMBLES = tuple(f"{name}_crc32" for name in ENSEMBLES)
 """Of the ensembles that lie in the ``.trees`` file beside the device file (`wattir.trees_file`)."""
@@ -148,7 +155,7 @@ def _coefficients(table: Mapping[str, Any], where: str) -> None:
     _kernels(families, f"{where} families")
     for name, family in families.items():
         _known(family, tuple(FAMILY), f"{where} families.{name}")
-        _numbers({"wave_s": 0.0, "ragged_rate": 1.0} | dict(family), FAMILY, f"{where} families.{name}")
+        _numbers(OPTIONAL_OF_FAMILY | dict(family), FAMILY, f"{where} families.{name}")
 
 
 def _corrections(found: Any, where: str) -> None:

@@ -14,7 +14,7 @@ ROW_CONSTANTS = (
     "j_per_flop", "j_per_op", "j_per_byte", "j_per_cache_byte",
     "static_w", "limit_w", "sharpness", "units", "cache_bytes", "hot_weights",
     "tile_m", "tile_n", "small_m", "small_n", "small_rate", "wave_s", "ragged_rate",
-    "busy_w", "s_per_link_byte", "time_at", "power_at",
+    "fill_k", "step_s", "split_s", "busy_w", "s_per_link_byte", "time_at", "power_at",
 )  # fmt: skip
 
 MATH_OF_FAMILY = {"conv": "tf32", "conv3x3": "tf32", "stem": "tf32"}
@@ -25,6 +25,8 @@ cores where there are any (`torch.backends.cudnn.allow_tf32`), and matrix produc
 UNTILED = frozenset({"depthwise"})
 """Families whose products run on the vector units, in fp32 or at its rate, without tiles of a matrix unit to fill."""
 NO_TILES = (1.0, 1.0, 1.0, 1.0, 1.0)
+PRODUCTS = frozenset({"matmul", "experts", "conv", "conv3x3", "stem", "recurrent"})
+"""Families whose tiles walk along the inner dimension; in attention a row of tiles walks over the keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +85,12 @@ def row_of(
         1.0 / (device.flop_per_s[math] * found.compute_efficiency),
         1.0 / (device.flop_per_s["fp32"] * 0.5 * found.compute_efficiency),
         1.0 / (device.memory_bytes_per_s * found.memory_efficiency),
-        1.0 / (c.cache_bytes_per_s * found.memory_efficiency),
+        1.0 / (c.cache_bytes_per_s * found.memory_efficiency * found.cache_rate),
         found.fixed_s,
         device.j_per_flop(math), c.j_per_op, c.j_per_byte, c.j_per_cache_byte,
         c.static_w, device.power_w, found.sharpness, device.units, device.cache_bytes, float(hot_weights),
         *(NO_TILES if family in UNTILED else c.tiles), found.wave_s, found.ragged_rate,
+        *((found.fill_k, found.step_s, found.split_s) if family in PRODUCTS else (0.0, 0.0, 0.0)),
         c.busy_w, 1.0 / (device.link_bytes_per_s * found.memory_efficiency) if device.link_bytes_per_s else 0.0,
         -1.0, -1.0,
     )  # fmt: skip

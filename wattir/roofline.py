@@ -3,7 +3,7 @@
 Written once. Called as they are they serve one estimate; the numba engine compiles these very function objects for
 batches. So: arithmetic, `math` functions and ifs on floats only, no objects, no keyword arguments.
 
-    t_compute = padded FLOP / rate of the chip, where `occupied_flop` pads to whole tiles and whole waves of tiles
+    t_compute = whole waves of whole tiles at the rate of the chip's units (`tiled_seconds`), of the better tile
     t_memory  = bytes from memory / bandwidth + bytes from the last-level cache / its bandwidth
     t_busy    = (t_compute^s + t_vector^s + t_memory^s)^(1/s)      (s: sharpness)
     t         = t_busy + t_fixed * launches + t_wave * rows of tiles / units + bytes to other devices / link
@@ -31,8 +31,11 @@ ALIGNED = 8.0
 VECTOR = 16.0
 """Numbers that units take at a time: 16 of 32 bits in AVX-512, and the edge of a tensor core's tile."""
 
-SPLIT_DEPTH = 3000.0
-"""The least inner dimension of one piece of a split product: shorter pieces cost more to add up than they save."""
+PIECE_DEPTH = 256.0
+"""The least inner dimension of one piece of a split product."""
+
+PARTIAL_BYTES = 8.0
+"""Each result of each piece is written and read once more, in 32 bits."""
 
 THROTTLE = 0.45
 """1 for energy independent of the clock, 1/3 where power falls with the clock's cube; fitted on H200 and B200."""
@@ -46,27 +49,27 @@ SPECIAL_OPS = 8.0
 """Operations that one exponential, root or division counts as (a quarter-rate unit and its range reduction)."""
 
 
-def waves_of_tiles(m: float, n: float, k: float, groups: float, tile_m: float, tile_n: float, units: float) -> float:
-    """FLOP that the chip is occupied for when [m, k] by [k, n] is cut into tiles, `units` of them at a time.
+def tiled_seconds(
+    m: float, n: float, k: float, groups: float, units: float, tile_m: float, tile_n: float, s_per_flop: float,
+    fill_k: float, step_s: float, split_s: float, s_per_cache_byte: float,
+) -> float:  # fmt: skip
+    """Seconds for [m, k] by [k, n], cut into tiles of which every unit takes one at a time.
 
-    Tiles at the edges count whole, and so does the last wave. Where there are fewer tiles than units the inner
-    dimension is split, down to `SPLIT_DEPTH`, to fill them.
+        (k + fill_k) (waves 2 tile_m tile_n s_per_flop + step_s)        `s_per_flop` of one unit
+
+    Tiles at the edges count whole, and so does the last wave. A tile fills and drains its unit's pipeline in the time
+    of `fill_k` steps along the inner dimension; a step waits `step_s` for its operands, once for all waves, since
+    later tiles hide it. Where tiles leave units free, libraries split the inner dimension over them if that is faster:
+    `split_s` and the traffic of partial results for pieces of k / units free (0: its kernels do not split).
     """
     tiles = math.ceil(m / tile_m) * math.ceil(n / tile_n) * groups
-    pieces = tiles
-    if tiles < units:
-        pieces = tiles * max(1.0, min(float(units // tiles), k / SPLIT_DEPTH))
-    return 2.0 * tile_m * tile_n * k * tiles / pieces * math.ceil(pieces / units) * units
-
-
-def occupied_flop(
-    m: float, n: float, k: float, groups: float, units: float,
-    tile_m: float, tile_n: float, small_m: float, small_n: float, small_rate: float,
-) -> float:  # fmt: skip
-    """The better of a large and a small tile, of which the small one runs at `small_rate` of the large one's rate."""
-    large = waves_of_tiles(m, n, k, groups, tile_m, tile_n, units)
-    small = waves_of_tiles(m, n, k, groups, small_m, small_n, units) / small_rate
-    return large if large < small else small
+    tile_s = 2.0 * tile_m * tile_n * s_per_flop
+    whole_s = (k + fill_k) * (math.ceil(tiles / units) * tile_s + step_s)
+    pieces = min(units // tiles, k // PIECE_DEPTH)
+    if split_s <= 0.0 or pieces < 2.0:
+        return whole_s
+    added_s = split_s + PARTIAL_BYTES * pieces * m * n * groups * s_per_cache_byte
+    return min(whole_s, (k / pieces + fill_k) * (tile_s + step_s) + added_s)
 
 
 def waves_of_rows(m: float, groups: float, tile_m: float, units: float) -> float:
@@ -103,13 +106,23 @@ def slowdown(seconds: float, dynamic_j: float, static_w: float, limit_w: float) 
 def compute_seconds(
     macs: float, m: float, n: float, k: float, groups: float, s_per_flop: float, units: float,
     tile_m: float, tile_n: float, small_m: float, small_n: float, small_rate: float, ragged_rate: float,
+    fill_k: float, step_s: float, split_s: float, s_per_cache_byte: float,
 ) -> float:  # fmt: skip
-    """Seconds of the contraction units alone."""
-    occupied = occupied_flop(m, n, k, groups, units, tile_m, tile_n, small_m, small_n, small_rate)
-    padded = occupied * macs / (groups * m * n * k)
+    """Seconds of the contraction units alone, with the better of a large and a small tile.
+
+    The small one runs at `small_rate` of the large one's rate.
+    """
+    unit_s = s_per_flop * units
+    large_s = tiled_seconds(
+        m, n, k, groups, units, tile_m, tile_n, unit_s, fill_k, step_s, split_s, s_per_cache_byte
+    )  # fmt: skip
+    small_s = tiled_seconds(
+        m, n, k, groups, units, small_m, small_n, unit_s / small_rate, fill_k, step_s, split_s, s_per_cache_byte
+    )
+    seconds = min(large_s, small_s) * macs / (groups * m * n * k)
     if n % ALIGNED != 0.0 or k % ALIGNED != 0.0:
-        padded /= ragged_rate
-    return padded * s_per_flop
+        seconds /= ragged_rate
+    return seconds
 
 
 def features(
@@ -181,7 +194,8 @@ def kernel_cost(
     j_per_flop: float, j_per_op: float, j_per_byte: float, j_per_cache_byte: float,
     static_w: float, limit_w: float, sharpness: float, units: float, cache_bytes: float, hot_weights: float,
     tile_m: float, tile_n: float, small_m: float, small_n: float, small_rate: float, wave_s: float, ragged_rate: float,
-    busy_w: float, s_per_link_byte: float, time_at: float, power_at: float, trees: Any,
+    fill_k: float, step_s: float, split_s: float, busy_w: float, s_per_link_byte: float,
+    time_at: float, power_at: float, trees: Any,
 ) -> tuple[float, float, float, float, float, float]:  # fmt: skip
     """Seconds and joules of one run of one kernel, then the seconds under each roof and the fixed ones.
 
@@ -198,7 +212,23 @@ def kernel_cost(
     compute_s = 0.0
     if macs > 0.0:
         compute_s = compute_seconds(
-            macs, m, n, k, groups, s_per_flop, units, tile_m, tile_n, small_m, small_n, small_rate, ragged_rate
+            macs,
+            m,
+            n,
+            k,
+            groups,
+            s_per_flop,
+            units,
+            tile_m,
+            tile_n,
+            small_m,
+            small_n,
+            small_rate,
+            ragged_rate,
+            fill_k,
+            step_s,
+            split_s,
+            s_per_cache_byte,
         )
     launch_s = fixed_s * launches
     if wave_s > 0.0:

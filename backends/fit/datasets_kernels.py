@@ -57,6 +57,8 @@ is. On B200 they drive the energy of a byte to 3 pJ, a tenth of any DRAM's; and 
 attention the energies of products come out at 24 % instead of 7. The libraries' own corrections of power take all of
 them as they are.
 """
+COARSE = ("mla_bmm",)
+"""Timed one launch at a time, to steps of 2 us from 4.1 on: nothing for the physics of products of 2 us."""
 CACHE_HELD_BYTES = 4e7
 """A KV cache up to this size stays in the last-level cache while one kernel is replayed."""
 
@@ -188,7 +190,7 @@ def kernels(folder: str, name: str, system: str, dtype: str = "") -> Rows:
     if table.empty:
         return no_rows()
     rows = by_library(table, lambda part: TABLES[name].read(part, dtype), dtype)
-    informing = _informing(rows, dtype, types)
+    informing = _informing(rows, dtype, types) & (name not in COARSE)
     physics = np.stack([informing, informing & (name in JOULES)], axis=1).astype(float)
     rows = replace(rows, weight=physics, label=np.full(rows.samples, name))
     return rows.without({"no time": ~(rows.time_s > 0.0)})

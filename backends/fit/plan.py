@@ -20,7 +20,7 @@ from .learn import learned, taught
 from .model import predict, sums
 from .priors import limits_of, priors_from, priors_of
 from .rows import WEIGHT_BYTES, Array, Rows, drawn, plain, together
-from .solve import Prior, log_residuals, solve, with_values
+from .solve import Prior, log_residuals, solve_in_turn, with_values
 from .write import with_fit, without_fit
 
 
@@ -175,7 +175,7 @@ def fit_and_validate(
     tiles, values = _best(plan, device, priors, rows, say)
 
     def again(part: Rows) -> Device:
-        found = solve(device, part, priors, tiles, start=values, most_evaluations=12)
+        found = solve_in_turn(device, part, priors, tiles, start=values, most_evaluations=12)
         return learned(with_values(device, found, tiles), part)
 
     errors = left_out(rows, again, plan.folds)
@@ -234,7 +234,7 @@ HOST_BOUND = 2.0
 def _solved(
     device: Device, rows: Rows, priors: Mapping[str, Prior], tiles: Sequence[float]
 ) -> tuple[dict[str, float], float]:
-    values = solve(device, rows, priors, tiles)
+    values = solve_in_turn(device, rows, priors, tiles)
     return values, float(np.mean(np.abs(log_residuals(with_values(device, values, tiles), rows, 1.0))))
 
 

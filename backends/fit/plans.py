@@ -18,7 +18,7 @@ from .plans_gpt import GPT
 from .plans_mlperf import MLPERF
 from .solve import Prior
 
-GPU_TILES = ((256.0, 128.0, 64.0, 64.0, 0.7), (256.0, 256.0, 128.0, 64.0, 0.7), (128.0, 128.0, 64.0, 64.0, 0.7))
+GPU_TILES = ((256.0, 128.0, 64.0, 64.0, 0.7), (128.0, 128.0, 64.0, 64.0, 0.7))
 
 
 def _kernel_sources(folder: str, system: str, tables: Mapping[str, tuple[str, ...]]) -> tuple[Source, ...]:
@@ -139,18 +139,18 @@ _SERVER = (
     ),
     Plan(
         "a100_sxm", _kernel_sources("kernels_latency", "a100_sxm", _LATENCY), KERNEL_FAMILIES, ("bf16", "int8"),
-        GPU_TILES[::2], {"static_w": fixed(82.29), "host_op_s": HOST}, energies_from="a100_pcie_40gb",
+        GPU_TILES, {"static_w": fixed(82.29), "host_op_s": HOST}, energies_from="a100_pcie_40gb",
         note="Time only: energies are those of a100_pcie_40gb in proportion to the limits.",
     ),
     Plan(
         "l40s", _kernel_sources("kernels_latency", "l40s", _LATENCY), (*KERNEL_FAMILIES, "attention.fp8", "matmul.fp8"),
-        ("bf16", "fp8"), GPU_TILES[::2], {"host_op_s": HOST}, energies_from="h100_sxm",
+        ("bf16", "fp8"), GPU_TILES, {"host_op_s": HOST}, energies_from="h100_sxm",
         note="Time only: powers and energies are those of h100_sxm in proportion to the limits.",
     ),
     Plan(
         "b200_sxm", _kernel_sources("kernels_power", "b200_sxm", _POWER),
         (*KERNEL_FAMILIES, "attention.fp8", "matmul.fp8", "matmul.fp4", "experts.fp4"),
-        ("bf16", "fp8", "fp4"), GPU_TILES[1:2],
+        ("bf16", "fp8", "fp4"), GPU_TILES[:1],
         {**RAGGED, "static_w": fixed(241.0), "host_op_s": HOST},
     ),
     Plan(
@@ -158,7 +158,7 @@ _SERVER = (
         (Source("gpu_power_anchors: products (B300)", "gpu_power_anchors",
                 partial(anchors, hardware="NVIDIA B300 SXM6 AC"), ("matmul",), "number type",
                 note="Square products run flat out, at power limits of 450 to 1100 W."),),
-        ("matmul",), ("bf16", "fp16", "fp8", "tf32", "fp64", "int8"), GPU_TILES[1:2],
+        ("matmul",), ("bf16", "fp16", "fp8", "tf32", "fp64", "int8"), GPU_TILES[:1],
         {**RAGGED, **VOLTAGE, **CUT, "static_w": fixed(183.0), "host_op_s": HOST}, folds=6, energies_from="b200_sxm",
         energy_spread=0.5,
     ),
@@ -167,26 +167,26 @@ _SERVER = (
 _EAGER = (
     Plan(
         "a10", (_eager_source("a10", 125e12, AT_900),), (*EAGER_FAMILIES, "matmul.fp32"), ("bf16", "fp32"),
-        GPU_TILES[::2], {**EAGER, **RAGGED}, folds=4,
+        GPU_TILES, {**EAGER, **RAGGED}, folds=4,
     ),
     Plan(
         "a100_pcie_40gb",
         (_eager_source("a100", 312e12, "At a locked 900 MHz."),
          _eager_source("dvfs", 312e12, "At 11 locked clocks, at the highest throttled by the power cap.")),
-        (*EAGER_FAMILIES, "matmul.fp32"), ("bf16", "fp32"), GPU_TILES[::2],
+        (*EAGER_FAMILIES, "matmul.fp32"), ("bf16", "fp32"), GPU_TILES,
         {**EAGER, **RAGGED, **VOLTAGE, "static_w": fixed(67.34)}, folds=4,
     ),
     Plan(
         "a30", _torch_sources("NVIDIA A30", ("tf32", "fp32"), networks=True),
         (*TORCH_FAMILIES, "conv.fp32", "conv3x3.fp32", "stem.fp32"),
-        ("tf32", "fp32"), GPU_TILES[2:], EAGER,
+        ("tf32", "fp32"), GPU_TILES[1:], EAGER,
     ),
     Plan(
         "rtx_2080_ti", _torch_sources("NVIDIA RTX 2080 Ti", ("fp32",), networks=False), TORCH_FAMILIES, ("fp32",),
-        GPU_TILES[2:], LAYERWISE,
+        GPU_TILES[1:], LAYERWISE,
     ),
-    Plan("gtx_1080_ti", _irene_sources("GTX 1080 Ti"), IRENE_FAMILIES, ("fp32",), GPU_TILES[2:], EAGER, folds=4),
-    Plan("gtx_1070", _irene_sources("GTX 1070"), IRENE_FAMILIES, ("fp32",), GPU_TILES[2:], EAGER, folds=4),
+    Plan("gtx_1080_ti", _irene_sources("GTX 1080 Ti"), IRENE_FAMILIES, ("fp32",), GPU_TILES[1:], EAGER, folds=4),
+    Plan("gtx_1070", _irene_sources("GTX 1070"), IRENE_FAMILIES, ("fp32",), GPU_TILES[1:], EAGER, folds=4),
 )  # fmt: skip
 
 PLANS = {plan.device: plan for plan in (*_EAGER, *_SERVER, *EDGE, *GPT, *MLPERF)}

@@ -8,6 +8,8 @@ from wattir.device import Coefficients, Device, device_from_text
 
 from .solve import SCALARS, VOLTAGE, Prior
 
+PIPELINED = ("matmul",)
+"""Families of which whole series of sizes along the inner dimension were measured."""
 NOT_FITTED = """
 [coefficients]
 static_w = 1
@@ -76,6 +78,12 @@ def priors_of(
         priors[f"{family} memory_efficiency"] = Prior(0.8, 0.4, 1e-3, 1.0)
         priors[f"{family} fixed_s"] = Prior(3e-6, 0.7, 1e-8, 1.0)
         priors[f"{family} sharpness"] = Prior(3.0, 0.4, 1.0, 32.0)
+        if family.partition(".")[0] in PIPELINED and device.kind == "gpu":
+            priors[f"{family} fill_k"] = Prior(150.0, 0.5, 1.0, 5e3)
+            priors[f"{family} step_s"] = Prior(3e-10, 0.7, 1e-12, 1e-7)
+            priors[f"{family} split_s"] = Prior(3e-6, 0.7, 1e-7, 1e-3)
+        if family.partition(".")[0] in ("experts", "mla"):
+            priors[f"{family} cache_rate"] = Prior(1.0, 0.5, 0.05, 20.0)
         if family.partition(".")[0] in ("attention", "decode"):
             priors[f"{family} wave_s"] = Prior(2e-6, 0.7, 1e-9, 1e-3)
         if family == "scan":

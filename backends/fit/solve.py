@@ -38,6 +38,8 @@ ROBUST_SCALE = 0.15
 SCALARS = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s")
 VOLTAGE = ("voltage_floor", "voltage_knee")
 """Fitted where rows were measured at several clocks; elsewhere `Coefficients` has its own."""
+ENERGIES = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", *VOLTAGE)
+"""With every ``j_per_flop``: what joules tell of."""
 
 
 def coefficients_of(values: Mapping[str, float], tiles: Sequence[float]) -> Coefficients:
@@ -102,6 +104,39 @@ def solve(
     return {name: values[name] for name in priors}
 
 
+def solve_in_turn(
+    device: Device, rows: Rows, priors: Mapping[str, Prior], tiles: Sequence[float], **how: Any
+) -> dict[str, float]:
+    """As `solve`; where not all rows have joules, powers and energies from the sets that do, then all else from all.
+
+    Seconds tell of energies too, where kernels slow down at the power limit. But from seconds alone that cannot be told
+    from a low efficiency: a FLOP of fp8 came out at four times its joules (H200 and H100, 2026-11-28).
+    """
+    metered = np.isfinite(rows.energy_j) & (rows.weight[:, 1] > 0.0)
+    if metered.all() or not metered.any():
+        return solve(device, rows, priors, tiles, **how)
+    first = rows.take(rows.weight[:, 1] > 0.0)
+    untold = {name: priors[name].value for name, count in _informing(first, priors).items() if not count}
+    untold |= {name: priors[name].value for name in _flops(priors) - _flops_of(device, rows.take(metered))}
+    found = solve(device, first, _held(priors, untold), tiles, **how)
+    told = {name: found[name] for name in (*ENERGIES, *_flops(priors)) if name in found}
+    return solve(device, rows, _held(priors, told), tiles, **how)
+
+
+def _flops(names: Iterable[str]) -> set[str]:
+    return {name for name in names if name.startswith("j_per_flop ")}
+
+
+def _flops_of(device: Device, rows: Rows) -> set[str]:
+    """The energies that kernels of these rows spend on their FLOP."""
+    return {f"j_per_flop {device.math(rows.kinds[number][1])}" for number in np.unique(rows.kind_index)}
+
+
+def _held(priors: Mapping[str, Prior], known: Mapping[str, float]) -> dict[str, Prior]:
+    """The priors, with these values known and not fitted."""
+    return {**priors, **{name: Prior(value, 0.0, value, value) for name, value in known.items()}}
+
+
 def _informing(rows: Rows, names: Iterable[str]) -> dict[str, float]:
     """How many samples each parameter is informed by: those of its family, or all."""
     seen: dict[str, float] = {}
@@ -111,7 +146,8 @@ def _informing(rows: Rows, names: Iterable[str]) -> dict[str, float]:
         count = len(np.unique(rows.sample[rows.kind_index == number]))
         for key in {family, f"{family}.{math}"} & keys:
             seen[key] = seen.get(key, 0.0) + count
-    return {name: seen.get(name.partition(" ")[0], rows.samples) for name in names}
+    common = _flops(names) | {name for name in names if " " not in name}
+    return {name: rows.samples if name in common else seen.get(name.partition(" ")[0], 0.0) for name in names}
 
 
 def log_residuals(device: Device, rows: Rows, energy_weight: float) -> Array:
