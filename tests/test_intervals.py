@@ -13,6 +13,7 @@ pytest.importorskip("numba")
 from wattir import layers  # noqa: E402
 from wattir.backends.fit.cross_validate import LeftOut  # noqa: E402
 from wattir.backends.fit.evaluate import widths  # noqa: E402
+from wattir.backends.fit.intervals import widest  # noqa: E402
 from wattir.backends.fit.plan import Fitted, Plan, Source, interval_of, with_interval  # noqa: E402
 from wattir.backends.fit.rows import layer_rows, network_rows, together  # noqa: E402
 from wattir.costs import tabulate  # noqa: E402
@@ -86,3 +87,23 @@ def test_without_networks_a_network_has_its_share_of_a_layers_width():
     sources, fitted = made_up({"layers": 1})
     table = interval_of(sources, fitted, Plan("h200_sxm", (), (), (), ()))
     assert table["network"] == pytest.approx(table["layer"] / 2)
+
+
+def test_every_set_is_covered_where_one_is_wider_than_the_others():
+    """Errors that nothing but the set tells: one quantile of both would hold all of the narrow and four of five of the
+    wide."""
+    sources, fitted = made_up({"modules": 3, "networks": 50})
+    wide = np.where(fitted.source == 1, 6.0, 1.0)
+    fitted = replace(fitted, errors=LeftOut(*[fitted.errors.energy * wide] * 5))
+    table = interval_of(sources, fitted, Plan("h200_sxm", (), (), (), ()))
+    inside = np.abs(fitted.errors.energy) <= widths(with_interval(fitted, table), fitted.rows)
+    assert 0.88 <= inside[fitted.source == 1].mean() <= 0.95
+
+
+def test_the_widest_set_decides_and_few_groups_ask_for_more():
+    errors = np.concatenate([np.arange(1, 101) / 1000.0, np.arange(1, 101) / 100.0, [np.nan]])
+    sets = np.repeat([0, 1, 2], [100, 100, 1])
+    cells, many, few = np.zeros(201), np.arange(201), np.arange(201) % 2
+    assert widest(errors, cells, sets, many) == pytest.approx(0.91)  # rank ceil(0.9 (1 + 1 / 200) 100)
+    assert widest(errors, cells, sets, few) == 1.0
+    assert widest(np.full(3, np.nan), np.zeros(3), np.zeros(3), np.zeros(3)) is None

@@ -45,3 +45,27 @@ def test_the_rows_of_an_embedding_follow_from_its_bytes():
     shape = Shape(TRANSFORMERS["bert-base-uncased"], 16, 64)
     (work,) = primitive("Embedding", shape, 0.0, 197_120)  # 64 positions of 768 floats and an index of 8 bytes each
     assert work.out_bytes == 64 * 768 * 4
+
+
+def gathered(works):
+    """Numbers looked up in tables."""
+    return sum(work.out_bytes * work.times for work in works if work.family == "gather") // 4
+
+
+def test_places_are_looked_up_for_every_text_where_the_model_expands_their_ids():
+    """8 texts of 32 tokens: BERT looks up tokens and types of all, and places once; DistilBERT tokens and places of
+    all; RoBERTa all three, and counts the places from the ids before."""
+    found = {name: module("Embeddings", Shape(TRANSFORMERS[name], 8, 32)) for name in TRANSFORMERS}
+    tokens = 8 * 32 * 768
+    assert gathered(found["bert-base-uncased"]) == 2 * tokens + 32 * 768
+    assert gathered(found["distilbert-base-uncased"]) == 2 * tokens
+    assert gathered(found["roberta-base"]) == 3 * tokens
+    launched = {name: sum(work.times for work in works) for name, works in found.items()}
+    assert launched["roberta-base"] == launched["bert-base-uncased"] + 8
+
+
+def test_a_pooler_picks_the_first_tokens_before_it_multiplies():
+    first, product, tanh = module("BertPooler", Shape(TRANSFORMERS["bert-base-uncased"], 8, 32))
+    assert (first.family, gathered([first])) == ("gather", 8 * 768)
+    assert (product.m, product.n, product.k) == (8, 768, 768)
+    assert tanh.out_bytes == 8 * 768 * 4

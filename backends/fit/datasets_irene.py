@@ -48,7 +48,6 @@ def models(folder: str, name: str) -> Rows:
 
 def _parts(folder: str, name: str, scope: str, works_of: Callable[[Any], tuple[Work, ...] | None]) -> Rows:
     table = _read(folder, name, scope)
-    table["model_id"] = table.model_id.replace(SAME_BLOCKS)
     once = table.groupby(["model_id", *COPIED], as_index=False)[["latency_s", "gpu_energy_j"]].median()
     once = once.groupby(COPIED, as_index=False).first()
     found = [works_of(row) for row in once.itertuples()]

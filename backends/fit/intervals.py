@@ -23,8 +23,8 @@ BORROWED_ENERGY = 0.25
 RULE = "90 % quantile of |log E - log E_hat| over rows whose groups were left out whole"
 LAYERS = "layer: every set and family of kernels counting the same"
 NETWORKS = (
-    "network: what totals take besides their kernels' own widths, every set and model counting the same, less "
-    f"{WAITING_WIDTH} for the share of waiting for the host"
+    "network: what totals take besides their kernels' own widths, of the widest set, every model counting the same, "
+    f"less {WAITING_WIDTH} for the share of waiting for the host"
 )
 
 
@@ -40,12 +40,34 @@ def half_width(
     kept = np.flatnonzero(np.isfinite(errors))
     if not len(kept):
         return None
-    widths, shares = np.abs(errors[kept]), _shares(cells[kept], np.zeros(len(kept)) if sets is None else sets[kept])
+    shares = _shares(cells[kept], np.zeros(len(kept)) if sets is None else sets[kept])
+    return _quantile(np.abs(errors[kept]), shares, _corrected(level, kept if groups is None else groups[kept]))
+
+
+def widest(errors: Array, cells: Array, sets: Array, groups: Array) -> float | None:
+    """The largest of the sets' own quantiles, so that nine of ten are held in each, however wide the others are.
+
+    In a set every cell counts the same; corrected for few groups in all of them together. One quantile of all sets
+    held 94 % of the modules of a GTX 1080 Ti and 82 % of its models.
+    """
+    kept = np.isfinite(errors)
+    if not kept.any():
+        return None
+    wanted = _corrected(LEVEL, groups[kept])
+    parts = (kept & (sets == each) for each in np.unique(sets[kept]))
+    return max(_quantile(np.abs(errors[part]), _shares(cells[part], sets[part]), wanted) for part in parts)
+
+
+def _corrected(level: float, groups: Array) -> float:
+    """The share to hold of what was seen, so that `level` of what was not is held."""
+    return min(level * (1.0 + 1.0 / len(np.unique(groups))), 1.0)
+
+
+def _quantile(widths: Array, shares: Array, wanted: float) -> float:
+    """The least of the widths that holds this share of all."""
     order = np.argsort(widths)
-    alike = kept if groups is None else np.unique(groups[kept])
-    wanted = min(level * (1.0 + 1.0 / len(alike)), 1.0)
     at = int(np.searchsorted(np.cumsum(shares[order]), wanted - 1e-9))
-    return float(widths[order][min(at, len(kept) - 1)])
+    return float(widths[order][min(at, len(widths) - 1)])
 
 
 def _shares(cells: Array, sets: Array) -> Array:

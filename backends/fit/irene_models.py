@@ -21,7 +21,11 @@ Counted = Sequence[tuple[int, Graph]]
 
 @dataclass(frozen=True)
 class Transformer:
-    """Sizes of one model; `inner` is the width inside its feed-forward layers, `style` what its blocks are like."""
+    """Sizes of one model; `inner` is the width inside its feed-forward layers, `style` what its blocks are like.
+
+    `places`: how the tokens' places are looked up, once for all texts (``shared``), for every text (``each``), or for
+    every text after they were counted from its ids (``counted``).
+    """
 
     style: str
     blocks: int
@@ -29,12 +33,15 @@ class Transformer:
     heads: int = 12
     inner: int = 3072
     vocabulary: int = 30522
+    places: str = "shared"
 
 
 TRANSFORMERS = {
-    "bert-base-uncased": Transformer("bert", 12), "roberta-base": Transformer("bert", 12, vocabulary=50265),
-    "distilbert-base-uncased": Transformer("distilbert", 6), "gpt2": Transformer("gpt2", 12, vocabulary=50257),
-    "distilgpt2": Transformer("gpt2", 6, vocabulary=50257), "openai-gpt": Transformer("gpt", 12, vocabulary=40478),
+    "bert-base-uncased": Transformer("bert", 12),
+    "roberta-base": Transformer("bert", 12, vocabulary=50265, places="counted"),
+    "distilbert-base-uncased": Transformer("distilbert", 6, places="each"),
+    "gpt2": Transformer("gpt2", 12, vocabulary=50257), "distilgpt2": Transformer("gpt2", 6, vocabulary=50257),
+    "openai-gpt": Transformer("gpt", 12, vocabulary=40478),
     "sshleifer/tiny-ctrl": Transformer("ctrl", 2, 16, 2, 32, 246534),
 }  # fmt: skip
 """Published configurations of the Hugging Face hub."""
@@ -183,20 +190,27 @@ def _stack(s: Shape) -> Counted:
 
 
 def _embeddings(s: Shape) -> Counted:
-    """Tokens, positions (of one sequence), and in BERT types; added, and but in GPT normalized."""
+    """Tokens, places, and in BERT types; added, and but in GPT normalized.
+
+    RoBERTa counts a text's places from its ids in eight steps: which are no padding (cast), their running sum (cast,
+    and from where it begins), those alone (cast), and past the padding's own place.
+    """
     d, bert = s.model.width, s.model.style == "bert"
     normed = 1 if s.model.style in ("bert", "distilbert") else 0
     return [
         (2 if bert else 1, layers.gather(s.model.vocabulary, d, s.rows, "fp32")),
-        (1, layers.gather(512, d, s.length, "fp32")),
+        (1, layers.gather(512, d, s.length if s.model.places == "shared" else s.rows, "fp32")),
+        *([(8, _pointwise(s.rows, 1))] if s.model.places == "counted" else []),
         (2 if bert else 1, _pointwise(s.points, 2)),
         *([(1, _norm(s))] * normed),
     ]
 
 
 def _pooler(s: Shape) -> Counted:
+    """The first tokens of all texts are picked, which takes the host as long as looking them up."""
     d = s.model.width
-    return [(1, layers.matmul(s.batch, d, d, "fp32")), (1, function_graph("tanh", s.batch * d, "fp32"))]
+    first = layers.gather(s.rows, d, s.batch, "fp32")
+    return [(1, first), (1, layers.matmul(s.batch, d, d, "fp32")), (1, function_graph("tanh", s.batch * d, "fp32"))]
 
 
 def _whole(s: Shape) -> Counted:

@@ -15,7 +15,7 @@ from wattir.device import Device, TimeInterval, device_folder, device_from_text
 from wattir.machine import row_of
 
 from .cross_validate import LeftOut, left_out, log_errors
-from .intervals import BORROWED_ENERGY, beyond_waiting, borrowed_energy, half_width, interval, no_surer
+from .intervals import BORROWED_ENERGY, beyond_waiting, borrowed_energy, half_width, interval, no_surer, widest
 from .learn import learned, taught
 from .model import predict, sums
 from .priors import limits_of, priors_from, priors_of
@@ -333,7 +333,7 @@ def _quantiles(fitted: Fitted, network: Array, errors: Array, physics: Array) ->
         return interval(layer, None) | {"families": families}
     common = _common_width(fitted, errors, layer or 0.0, families)
     models, total = np.where(network, groups, ""), network | several
-    whole = half_width(common[total], models[total], fitted.source[total], groups=groups[total])
+    whole = widest(common[total], models[total], fitted.source[total], groups[total])
     return interval(layer, whole) | {"families": families}
 
 
