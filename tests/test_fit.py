@@ -18,6 +18,7 @@ from wattir.backends.fit import plan as plans  # noqa: E402
 from wattir.backends.fit.cross_validate import fold_of, left_out  # noqa: E402
 from wattir.backends.fit.intervals import NETWORK_OF_LAYER, beyond_waiting, half_width, interval  # noqa: E402
 from wattir.backends.fit.model import predict  # noqa: E402
+from wattir.backends.fit.plans import PLANS  # noqa: E402
 from wattir.backends.fit.priors import limits_of, priors_of  # noqa: E402
 from wattir.backends.fit.rows import drawn, layer_rows, network_rows, together  # noqa: E402
 from wattir.backends.fit.run import fit_device  # noqa: E402
@@ -213,6 +214,15 @@ def test_taking_and_thinning_keep_kernels_with_their_sample():
     whole = predict(with_values(bare(), TRUE, TILES), rows)[0]
     assert predict(with_values(bare(), TRUE, TILES), some)[0] == pytest.approx(whole[[70, 3, 99]])
     assert drawn(50, 20).sum() == 20 and (drawn(50, 20) == drawn(50, 20)).all() and drawn(20, 50).all()
+
+
+def test_kinds_whose_rows_were_taken_away_inform_nothing():
+    """Their families fall back to what was fitted, instead of to priors under their own names."""
+    rows = made_rows(20)
+    products = rows.take(np.arange(20))  # the pointwise ops come after them
+    assert products.kinds == rows.kinds and products.present == (("matmul", "bf16"),)
+    families = [plans.informed(PLANS["h200_sxm"], some, bare())[0] for some in (rows, products)]
+    assert families == [["matmul", "pointwise"], ["matmul"]]
 
 
 def test_writer_round_trips_and_keeps_the_head():

@@ -53,7 +53,7 @@ OPTIONAL_LIMITS: dict[str, Range] = {
 IN_LIMITS = (*LIMITS, *OPTIONAL_LIMITS, "flop_per_s", "source")
 FLOP_PER_S: Range = (1e8, 1e17)
 FAMILY_FALLBACK = {
-    "depthwise": "conv", "stem": "conv", "conv3x3": "conv", "conv": "matmul", "attention": "matmul",
+    "depthwise": "conv", "stem": "conv", "conv3x3": "matmul", "conv": "matmul", "attention": "matmul",
     "decode": "attention", "mla": "attention", "recurrent": "matmul", "experts": "matmul",
     "softmax": "norm", "group_norm": "norm", "norm": "pointwise", "reduction": "pointwise", "pooling": "pointwise",
     "resize": "pointwise",
@@ -61,7 +61,8 @@ FAMILY_FALLBACK = {
     "sort": "pointwise", "fft": "pointwise", "scan": "pointwise", "collective": "pointwise", "host": "pointwise",
     "unknown": "pointwise", "pointwise": "matmul",
 }  # fmt: skip
-"""A family without efficiencies of its own takes those of this one."""
+"""A family without efficiencies of its own takes those of this one. 3x3 convolutions reach 0.81 to 1.14 of a product's
+share of peak on H200 and A30 (2026-11-28), other convolutions 0.36 to 0.66."""
 FAMILIES = (*FAMILY_FALLBACK, "matmul")
 MATHS = (*DTYPE_BYTES, "tf32")
 COEFFICIENTS: dict[str, Range] = {

@@ -146,7 +146,7 @@ def priors_for(plan: Plan, rows: Rows, device: Device, text: str, where: str) ->
 
 def informed(plan: Plan, rows: Rows, device: Device) -> tuple[list[str], list[str]]:
     """The plan's families and maths that the rows run in: what no row informs gets no coefficient."""
-    kinds = {(plain(family), math) for family, math in rows.kinds}
+    kinds = {(plain(family), math) for family, math in rows.present}
     seen = {f"{family}.{math}" if f"{family}.{math}" in plan.families else family for family, math in kinds}
     maths = {device.math(math) for _, math in rows.kinds} | ({"fp32"} if "depthwise" in seen else set())
     families = [family for family in plan.families if family in seen or family == "matmul"]

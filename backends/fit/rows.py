@@ -56,6 +56,11 @@ class Rows:
         """How many measurements."""
         return len(self.time_s)
 
+    @property
+    def present(self) -> tuple[tuple[str, str], ...]:
+        """The kinds that kernels are of: those of samples that were taken away remain in `kinds`."""
+        return tuple(self.kinds[i] for i in np.unique(self.kind_index))
+
     def take(self, wanted: Array) -> Rows:
         """The samples at these indices (or where this mask is true), with their kernels, in the order given."""
         index = np.flatnonzero(wanted) if wanted.dtype == bool else wanted
