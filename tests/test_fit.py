@@ -121,11 +121,20 @@ def test_compiled_and_plain_formula_agree():
 
 
 def test_a_parameter_without_rows_stays_at_its_prior():
+    priors = priors_of(bare(), ["bf16"], ["matmul", "pointwise", "norm"], {})
+    found = solve(bare(), made_rows(60), priors, TILES)
+    assert found["norm memory_efficiency"] == pytest.approx(priors["norm memory_efficiency"].value, rel=1e-6)
+
+
+def test_a_number_type_without_joules_keeps_its_ratio_to_the_nearest_that_has_some():
+    given = {"j_per_flop fp8": Prior(3e-13, 0.3, 1e-15, 1e-9), "j_per_flop bf16": Prior(6e-13, 50.0, 1e-15, 1e-9)}
+    priors = priors_of(bare(), ["bf16", "fp8"], ["matmul", "pointwise"], given)
     rows = made_rows(60)
-    priors = priors_of(
-        bare(), ["bf16", "fp8"], ["matmul", "pointwise"], {"j_per_flop fp8": Prior(3e-13, 0.3, 1e-15, 1e-9)}
-    )
-    assert solve(bare(), rows, priors, TILES)["j_per_flop fp8"] == pytest.approx(3e-13, rel=1e-6)
+    found = solve(bare(), rows, priors, TILES)
+    assert found["j_per_flop bf16"] / 6e-13 < 0.9  # the rows say otherwise
+    assert found["j_per_flop fp8"] / found["j_per_flop bf16"] == pytest.approx(0.5)
+    silent = replace(rows, energy_j=np.full(rows.samples, np.nan))
+    assert solve(bare(), silent, priors, TILES)["j_per_flop fp8"] / 3e-13 == pytest.approx(1.0)
 
 
 def test_groups_are_never_split_and_a_small_set_is_spread_over_all_folds():

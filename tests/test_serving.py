@@ -106,7 +106,8 @@ def test_rows_that_pad_experts_in_blocks_of_8_bits():
     ("h100_sxm", "fp8", True), ("b200_sxm", "fp8", True), ("l40s", "fp8", False), ("h100_sxm", "bf16", False),
 ])  # fmt: skip
 def test_padding_is_arithmetic_alone(device, weights, pads):
-    """127 rows for each of 128 experts of 48 layers, of products [2 * 768, 2048] and [2048, 768]."""
+    """127 rows for each of 128 experts of 48 layers, of products [2 * 768, 2048] and [2048, 768]; the units that
+    multiply them draw what running units draw."""
     how = Deployment(weights=weights)
     served = Served("Qwen/Qwen3-30B-A3B-Instruct-2507", load_device(device), how)
     bare = Served("Qwen/Qwen3-30B-A3B-Instruct-2507", load_device(device), how)
@@ -115,6 +116,9 @@ def test_padding_is_arithmetic_alone(device, weights, pads):
     flop = 2 * 127 * 128 * 3 * 768 * 2048 * 48 * pads
     found_s = with_rows.time_s["dense"] - without.time_s["dense"]
     assert found_s == pytest.approx(flop * served.products.dense["s_per_flop"], abs=1e-12)
+    found_j = with_rows.compute_j["dense"] - without.compute_j["dense"]
+    busy_w = load_device(device).coefficients.busy_w
+    assert found_j == pytest.approx(flop * served.products.dense["j_per_flop"] + busy_w * found_s, abs=1e-9)
     assert with_rows.volume["flop"] - without.volume["flop"] == pytest.approx(flop)
     assert with_rows.volume["weight_bytes"] == without.volume["weight_bytes"]
     assert with_rows.weights_j == without.weights_j

@@ -227,7 +227,7 @@ class Phase:
     """The kernels of one phase on a machine, ready to be asked group by group."""
 
     def __init__(self, kernels: Kernels, device: Device, routing: Routing) -> None:
-        self.static_w = device.coefficients.static_w
+        self.static_w, self.busy_w = device.coefficients.static_w, device.coefficients.busy_w
         self.padded = pads(device, routing.held)
         self.dense = dict(zip(ROW_CONSTANTS, row_of(device, "matmul", device.math("fp8")).constants, strict=True))
         self.warnings, self.routing, self.names = kernels.warnings, routing, kernels.names
@@ -271,8 +271,9 @@ class Phase:
 
     def _add_padding(self, demand: Demand, flop: float, peak_s: float) -> None:
         """Rows more of an expert's product: arithmetic alone, at the pace of dense products of many rows."""
-        demand.time_s["dense"] += flop * self.dense["s_per_flop"]
-        demand.compute_j["dense"] += flop * self.dense["j_per_flop"]
+        seconds = flop * self.dense["s_per_flop"]
+        demand.time_s["dense"] += seconds
+        demand.compute_j["dense"] += flop * self.dense["j_per_flop"] + self.busy_w * seconds
         demand.volume["flop"] += flop
         demand.volume["flop_s"] += peak_s
 

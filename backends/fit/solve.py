@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from wattir.device import Coefficients, Device, Family
+from wattir.kinds import DTYPE_BYTES
 
 from .model import predict, static_w
 from .rows import Array, Rows, plain
@@ -36,6 +37,7 @@ ROBUST_SCALE = 0.15
 """Log residual from which on a row counts linearly."""
 
 SCALARS = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", "cache_bytes_per_s", "host_op_s")
+J_PER_FLOP = "j_per_flop "
 VOLTAGE = ("voltage_floor", "voltage_knee")
 """Fitted where rows were measured at several clocks; elsewhere `Coefficients` has its own."""
 ENERGIES = ("static_w", "busy_w", "j_per_op", "j_per_byte", "j_per_cache_byte", *VOLTAGE)
@@ -81,7 +83,8 @@ def solve(
     from scipy.optimize import least_squares
 
     rows = rows.take(rows.weight[:, 0] > 0.0)
-    free = [name for name, prior in priors.items() if prior.spread > 0.0]
+    led = leaders(device, rows, priors)
+    free = [name for name, prior in priors.items() if prior.spread > 0.0 and name not in led]
     fixed = {name: prior.value for name, prior in priors.items() if prior.spread <= 0.0}
     centre = np.log([priors[name].value for name in free])
     spread = np.array([priors[name].spread for name in free])
@@ -90,8 +93,12 @@ def solve(
     pull = np.sqrt([PRIOR_WEIGHT * max(informing[name], FEW) for name in free]) * ROBUST_SCALE / spread
     weight = np.concatenate([rows.weight[:, 0], rows.weight[np.isfinite(rows.energy_j), 1]])
 
-    def residuals(point: Array) -> Array:
+    def values_at(point: Array) -> dict[str, float]:
         values = fixed | dict(zip(free, np.exp(point).tolist(), strict=True))
+        return values | {name: priors[name].value * values[led[name]] / priors[led[name]].value for name in led}
+
+    def residuals(point: Array) -> Array:
+        values = values_at(point)
         errors = weight * log_residuals(with_values(device, values, tiles), rows, energy_weight)
         return np.concatenate([errors, pull * (point - centre)])
 
@@ -100,7 +107,7 @@ def solve(
         residuals, np.clip(begin, *bounds), bounds=bounds, loss="soft_l1", f_scale=ROBUST_SCALE,
         max_nfev=most_evaluations, xtol=1e-6, ftol=1e-6, diff_step=1e-4,
     )  # fmt: skip
-    values = fixed | dict(zip(free, np.exp(found.x).tolist(), strict=True))
+    values = values_at(found.x)
     return {name: values[name] for name in priors}
 
 
@@ -117,24 +124,46 @@ def solve_in_turn(
         return solve(device, rows, priors, tiles, **how)
     first = rows.take(rows.weight[:, 1] > 0.0)
     untold = {name: priors[name].value for name, count in _informing(first, priors).items() if not count}
-    untold |= {name: priors[name].value for name in _flops(priors) - _flops_of(device, rows.take(metered))}
+    led = leaders(device, first, priors)
+    untold |= {name: priors[name].value for name in _flops(priors) - _flops_of(device, rows.take(metered)) - set(led)}
     found = solve(device, first, _held(priors, untold), tiles, **how)
     told = {name: found[name] for name in (*ENERGIES, *_flops(priors)) if name in found}
     return solve(device, rows, _held(priors, told), tiles, **how)
 
 
 def _flops(names: Iterable[str]) -> set[str]:
-    return {name for name in names if name.startswith("j_per_flop ")}
+    return {name for name in names if name.startswith(J_PER_FLOP)}
 
 
 def _flops_of(device: Device, rows: Rows) -> set[str]:
     """The energies that kernels of these rows spend on their FLOP."""
-    return {f"j_per_flop {device.math(rows.kinds[number][1])}" for number in np.unique(rows.kind_index)}
+    return {J_PER_FLOP + device.math(rows.kinds[number][1]) for number in np.unique(rows.kind_index)}
 
 
 def _held(priors: Mapping[str, Prior], known: Mapping[str, float]) -> dict[str, Prior]:
     """The priors, with these values known and not fitted."""
     return {**priors, **{name: Prior(value, 0.0, value, value) for name, value in known.items()}}
+
+
+def leaders(device: Device, rows: Rows, priors: Mapping[str, Prior]) -> dict[str, str]:
+    """Energies per FLOP of number types that no joules tell of, each with that of the nearest type that some do.
+
+    Tensor units of all types are of one process and voltage, so what one type takes beyond its prior the others take
+    too: they keep the ratio of their priors. Alone each would stay where it was lent while the machine moved.
+    """
+    tensor = _flops(priors) - {f"{J_PER_FLOP}fp32"}
+    free = [name for name in priors if name in tensor and priors[name].spread > 0.0]
+    metered = _flops_of(device, rows.take(np.isfinite(rows.energy_j) & (rows.weight[:, 1] > 0.0)))
+    known = [name for name in free if name in metered]
+    if not known:
+        return {}
+    return {
+        name: min(known, key=lambda other: abs(_width(name) - _width(other))) for name in free if name not in metered
+    }
+
+
+def _width(name: str) -> float:
+    return DTYPE_BYTES.get(name.removeprefix(J_PER_FLOP), 4.0)
 
 
 def _informing(rows: Rows, names: Iterable[str]) -> dict[str, float]:
