@@ -10,6 +10,7 @@ import pytest
 from nets import work
 
 import wattir
+from wattir.costs import tabulate
 from wattir.dims import CHANCE, evaluate, missed, symbol
 from wattir.errors import InputError, ModelFileError, SizeError, UnsupportedError
 from wattir.frontends.configs import decoder_graphs, footprint, forward_graph, load_config, names
@@ -100,6 +101,13 @@ def test_experts_that_no_token_reaches_are_not_read() -> None:
     for batch, touched in expected.items():
         read = stream(decode, "weight_bytes", batch=batch, past=1) - others - (batch - 1) * 128
         assert read == pytest.approx(touched * one, rel=1e-3)
+
+
+def test_products_of_experts_tell_how_many_tokens_chose_among_how_many() -> None:
+    _, decode = decoder_graphs(load_config(EXPERTS), ep=4)
+    told = {work.name.rpartition(".")[2]: (evaluate(work.tokens, {"batch": 12, "past": 1}), work.experts)
+            for work in tabulate(decode) if work.experts}  # fmt: skip
+    assert told == {"up": (48, 8), "down": (48, 8)}  # each of the 4 devices brings 12 tokens of its own
 
 
 def test_every_token_goes_to_its_experts() -> None:

@@ -12,7 +12,9 @@ from wattir.backends.fit.datasets_states import gated_delta  # noqa: E402
 from wattir.backends.fit.rows import ACTIVATION_BYTES  # noqa: E402
 from wattir.work import CELLS  # noqa: E402
 
-MACS, ROWS, GROUPS, LAUNCHES = (CELLS.index(name) for name in ("macs_causal", "m", "groups", "launches"))
+MACS, ROWS, GROUPS, LAUNCHES, TOKENS, EXPERTS = (
+    CELLS.index(name) for name in ("macs_causal", "m", "groups", "launches", "tokens", "experts")
+)
 
 
 def product(dtype: str, library: str) -> tuple[float, float]:
@@ -44,6 +46,12 @@ def test_experts_of_one_device(library: str) -> None:
     assert up[MACS] == 4096 * 8 * 2048 * 2 * 768 == 2 * down[MACS]  # gate and up, then down
     assert rest[MACS] == 0
     assert up[ROWS] == 4096 * 8 / 128
+
+
+def test_kernels_of_one_of_many_devices_tell_what_all_of_them_were_given() -> None:
+    work = moe(experts("vllm_fused_moe", 64), "bfloat16").work
+    assert (work[:, GROUPS] == 128 / 64).all()  # of its own experts
+    assert (work[:, TOKENS] == 4096).all() and (work[:, EXPERTS] == 128).all()
 
 
 def test_libraries_that_walk_over_all_choices_gain_less_from_more_devices() -> None:

@@ -52,7 +52,7 @@ def test_a_packed_ensemble_answers_like_its_trees(ensemble, found):
 
 
 def test_features_have_a_name_each_and_are_finite_for_nothing():
-    found = features(*[0.0] * 10, 132.0)
+    found = features(*[0.0] * 12, 132.0)
 
     assert len(found) == len(FEATURES) and all(map(math.isfinite, found))
 
@@ -117,6 +117,23 @@ def test_trees_over_what_a_convolution_is_answer_alike_one_by_one_and_in_batches
             for one, (b, channels) in zip(singles, sizes, strict=True)
         }
     assert found == {0.25, -0.5}  # both sides of the split are met
+
+
+@pytest.mark.parametrize(("feature", "limit"), [("tokens", 5.0), ("experts", 4.0)])
+def test_trees_over_what_experts_were_given_answer_alike_one_by_one_and_in_batches(feature, limit):
+    text = pack([(FEATURES.index(feature), limit, (LEAF, 0.25), (LEAF, -0.5))])
+    device, found = physics_only(load_device("a30")), set()
+    device = replace(device, corrections={f"matmul.{dtype}": Correction(text, "") for dtype in device.flop_per_s})
+    for experts in (8, 64):
+        b, sizes = symbol("b"), [1, 16, 33, 64]
+        product = matmul(b, 64, 64)
+        (op,) = product.ops
+        graph = replace(product, ops=(replace(op, attrs={**op.attrs, "tokens": 2 * b, "experts": experts}),))
+        model, plain = (compile_graph(graph, each) for each in (device, physics_only(device)))
+        singles = [model(b=each).time_s for each in sizes]
+        assert model(b=np.array(sizes)).time_s == pytest.approx(singles, rel=1e-12)
+        found |= {round(math.log(one / plain(b=each).time_s), 6) for one, each in zip(singles, sizes, strict=True)}
+    assert found == {0.25, -0.5}
 
 
 def test_a_text_of_an_earlier_wattir_answers_as_it_did():

@@ -77,7 +77,8 @@ def _matmul(op: Op, graph: Graph) -> Columns:
     a = op.attrs
     sizes = {name: a[name] for name in ("groups", "m", "n", "k")}
     macs = a["rows"] * a["n"] * a["k"] if "rows" in a else product(sizes.values())
-    return {"family": "matmul", "macs": macs, **sizes}
+    choice = {name: a[name] for name in ("tokens", "experts") if name in a}
+    return {"family": "matmul", "macs": macs, **sizes, **choice}
 
 
 def _conv(op: Op, graph: Graph) -> Columns:

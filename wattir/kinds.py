@@ -23,9 +23,10 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "matmul": Kind(
         "`groups` products of [m, k] by [k, n]. ins: a, b, then what is added to the result. rows: of all groups "
-        "together, where they are uneven (experts) and m is their mean.",
+        "together, where they are uneven (experts) and m is their mean. tokens, experts: how many of the "
+        "former chose among how many of the latter, on all devices.",
         ("groups", "m", "n", "k"),
-        ("rows",),
+        ("rows", "tokens", "experts"),
     ),
     "conv": Kind(
         "Convolution of any rank. ins: x, weight, then bias. c_in and c_out are over all groups.",

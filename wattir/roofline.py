@@ -126,11 +126,11 @@ def compute_seconds(
 
 
 def features(
-    macs: float, m: float, n: float, k: float, groups: float, window: float, in_points: float, ops: float,
-    moved_bytes: float, seconds: float, units: float,
+    macs: float, m: float, n: float, k: float, groups: float, window: float, in_points: float, tokens: float,
+    experts: float, ops: float, moved_bytes: float, seconds: float, units: float,
 ) -> tuple[
     float, float, float, float, float, float, float, float, float, float, float, float, float, float, float, float,
-    float, float, float, float,
+    float, float, float, float, float, float,
 ]:  # fmt: skip
     """What a learned correction may look at, in the order of `FEATURES`: base-2 logarithms, -10 for nothing.
 
@@ -138,7 +138,8 @@ def features(
     but come from the cache, their ``channels``, which lie together, and their ``stride``, here points read for each
     point written. What is left over when columns and channels fill vectors of `VECTOR` is no logarithm: libraries
     choose other kernels for odd sizes. ``intensity``, operations by the byte, tells functions of elements apart (a ReLU
-    has 1 operation, a sigmoid some ten) and poolings that overlap.
+    has 1 operation, a sigmoid some ten) and poolings that overlap. ``tokens`` of one device and the rows that reach its
+    ``experts`` differ by top k and by devices: libraries lay out, sort and sum by the former.
     """
     work = groups * m * n * k
     channels = k / window if window > 0.0 else k
@@ -149,13 +150,13 @@ def features(
         last_wave(m, n, groups, 128.0, 256.0, units), last_wave(m, n, groups, 64.0, 64.0, units),
         log2_of(ops), log2_of(moved_bytes), log2_of(seconds * 1e6), log2_of(groups * m * n), log2_of(groups * n * k),
         log2_of(window), log2_of(channels), log2_of(in_points / m) if m > 0.0 else 0.0, n % VECTOR, channels % VECTOR,
-        log2_of(ops / moved_bytes) if moved_bytes > 0.0 else 0.0,
+        log2_of(ops / moved_bytes) if moved_bytes > 0.0 else 0.0, log2_of(tokens), log2_of(experts),
     )  # fmt: skip
 
 
 FEATURES = ("m", "n", "k", "groups", "masked", "wave_128_128", "wave_256_128", "wave_128_256", "wave_64_64", "ops",
             "bytes", "seconds", "results", "weights", "window", "channels", "stride", "columns_over", "channels_over",
-            "intensity")  # fmt: skip
+            "intensity", "tokens", "experts")  # fmt: skip
 """New ones go to the end: texts of trees (`wattir.trees`) know these by their place."""
 
 
@@ -189,7 +190,7 @@ def correction(trees: Any, at: float, found: Any) -> float:
 def kernel_cost(
     macs: float, m: float, n: float, k: float, groups: float, ops: float, special: float,
     weight_bytes: float, activation_bytes: float, state_bytes: float, launches: float,
-    link_bytes: float, window: float, in_points: float,
+    link_bytes: float, window: float, in_points: float, tokens: float, experts: float,
     s_per_flop: float, s_per_op: float, s_per_byte: float, s_per_cache_byte: float, fixed_s: float,
     j_per_flop: float, j_per_op: float, j_per_byte: float, j_per_cache_byte: float,
     static_w: float, limit_w: float, sharpness: float, units: float, cache_bytes: float, hot_weights: float,
@@ -245,7 +246,8 @@ def kernel_cost(
         seconds = waits_s + smooth_max(slower * compute_s, slower * vector_s, memory_s, sharpness)
     if time_at < 0.0 and power_at < 0.0:
         return seconds, joules_in(seconds, steady_w, work_j, limit_w), compute_s, vector_s, memory_s, launch_s
-    found = features(macs, m, n, k, groups, window, in_points, all_ops, cold_bytes + hot_bytes, seconds, units)
+    moved = cold_bytes + hot_bytes
+    found = features(macs, m, n, k, groups, window, in_points, tokens, experts, all_ops, moved, seconds, units)
     if time_at >= 0.0:
         seconds *= correction(trees, time_at, found)
     joules = joules_in(seconds, steady_w, work_j, limit_w)

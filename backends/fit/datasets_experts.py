@@ -27,7 +27,8 @@ def moe(table: Any, dtype: str) -> Rows:
     (permutation, activation, sum), grouped by the layer's sizes and its shards.
 
     A network has the latter as ops of their own: hence a family apart from products. `moe_tp_size` devices share an
-    expert's width; of the `moe_ep_size` that experts are spread over, this is the one measured (`routed`).
+    expert's width; of the `moe_ep_size` that experts are spread over, this is the one measured (`routed`). What moves
+    rows has the first product's sizes, without its multiply-adds: its time follows the same layout.
     """
     math, width = WEIGHTS[dtype]
     hidden, tokens = table.hidden_size.to_numpy(float), table.num_tokens.to_numpy(float)
@@ -40,15 +41,18 @@ def moe(table: Any, dtype: str) -> Rows:
         (gates * inner, hidden, rows * hidden + placed * gates * inner),
         (hidden, inner, rows * inner + placed * hidden),
     )
+    common = {"m": np.maximum(rows / experts, 1.0), "groups": experts, "launches": 1.0, "tokens": tokens,
+              "experts": table.num_experts.to_numpy(float)}  # fmt: skip
     kernels: list[dict[str, Any]] = [
-        {"macs_causal": rows * n * k, "m": np.maximum(rows / experts, 1.0), "n": n, "k": k, "groups": experts,
+        {"macs_causal": rows * n * k, "n": n, "k": k,
          "weight_bytes": experts * n * k * width, "activation_bytes": 2.0 * moved}
         for n, k, moved in products
     ]  # fmt: skip
     moved = placed * ((gates + 1.0) * inner + hidden) + tokens * hidden
-    kernels.append({"ops": placed * (4.0 * inner + hidden), "activation_bytes": 2.0 * moved})
+    ops = placed * (4.0 * inner + hidden)
+    kernels.append({"n": gates * inner, "k": hidden, "ops": ops, "activation_bytes": 2.0 * moved})
     group = joined(table, "hidden_size", "inter_size", "num_experts", "topk", "moe_tp_size", "moe_ep_size")
-    return stacked([made_rows("experts", math, {**cells, "launches": 1.0}, table, group) for cells in kernels])
+    return stacked([made_rows("experts", math, {**cells, **common}, table, group) for cells in kernels])
 
 
 def _routed(table: Any) -> Array:

@@ -203,13 +203,17 @@ def _node(found: Any, used: list[int]) -> Node:
     return used[found["split_feature"]], threshold, *children
 
 
+SHAPE = ("macs_causal", "m", "n", "k", "groups", "window", "in_points", "tokens", "experts")
+"""The cells that `features` takes as they are."""
+
+
 def table_of(device: Device, rows: Rows) -> Array:
     """The features of every kernel [kernels, `FEATURES`]."""
     seconds, _ = kernel_costs(device, rows)
     cells = {name: rows.work[:, place] for place, name in enumerate(CELLS)}
     ops = cells["ops"] + SPECIAL_OPS * cells["special"]
     moved = cells["weight_bytes"] + cells["activation_bytes"] + cells["state_bytes"]
-    columns = [cells[name] for name in ("macs_causal", "m", "n", "k", "groups", "window", "in_points")]
+    columns = [cells[name] for name in SHAPE]
     return _loop()(np.stack([*columns, ops, moved, seconds], axis=1), float(device.units))  # type: ignore[no-any-return]
 
 
@@ -225,7 +229,7 @@ def _loop() -> Any:
         table = np.empty((len(cells), len(FEATURES)))
         for i in range(len(cells)):
             c = cells[i]
-            found = compiled(c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9], units)
+            found = compiled(c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9], c[10], c[11], units)
             for j in range(len(FEATURES)):
                 table[i, j] = found[j]
         return table

@@ -98,7 +98,8 @@ def _product(w: Writer, name: str, x: str, e: Experts, touched: Touched, n: int,
     groups = touched.of(touched.local)
     return w.op(
         "matmul", name, (w.narrowed(x, held), *weights, *bias, *choice), (touched.rows, n), "grouped_mm", groups=groups,
-        m=ceildiv(touched.rows, groups), n=n, k=k, rows=touched.rows, **w.math(held),
+        m=ceildiv(touched.rows, groups), n=n, k=k, rows=touched.rows,
+        tokens=touched.tokens, experts=touched.count, **w.math(held),
     )  # fmt: skip
 
 
