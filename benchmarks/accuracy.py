@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -159,8 +160,13 @@ def show(found: Sequence[Found], left: Sequence[Left]) -> None:
 def _show_left(left: Sequence[Left]) -> None:
     sheet = Sheet(make_console(COLUMNS), "Not predicted", "folder", "what", ">rows", "why")
     for each in left:
-        sheet.row(each.folder, each.what, "not known" if each.rows is None else str(each.rows), each.why)
+        why = shorten(each.why, MOST_WHY, placeholder=" ...")  # else the other columns would be cut
+        sheet.row(each.folder, each.what, "not known" if each.rows is None else str(each.rows), why)
     sheet.show()
+
+
+MOST_WHY = 110
+"""Characters of a reason; the JSON has all of it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

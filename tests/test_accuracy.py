@@ -62,6 +62,14 @@ def test_the_tables_name_what_was_not_predicted(data, capsys):
     assert "h200_sxm" in said and "Not predicted" in said and "tea_leaves" in said
 
 
+def test_a_long_reason_cuts_no_other_column(data, capsys):
+    (data / "torch_layers_a30_2080ti").mkdir()
+    (data / "torch_layers_a30_2080ti" / "data.parquet").write_bytes(b"no parquet")
+    assert accuracy.main(["--data", str(data)]) == 0
+    said = capsys.readouterr().out
+    assert "torch_layers_a30_2080ti" in said and "not known" in said
+
+
 def test_a_missing_folder_is_said(capsys, tmp_path):
     assert accuracy.main(["--data", str(tmp_path / "nowhere")]) == 2
     assert "no such folder" in capsys.readouterr().err
