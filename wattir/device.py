@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from wattir.device_schema import COEFFICIENTS, FAMILY_FALLBACK, LIMITS, check_device
+from wattir.device_schema import COEFFICIENTS, FAMILY_FALLBACK, LIMITS, MATH_FALLBACK, check_device
 from wattir.errors import DeviceError, suggestion
 from wattir.generation_engine import Stack, stack_of
 from wattir.kinds import DTYPE_BYTES
@@ -26,14 +26,6 @@ from wattir.reading import read_text, toml_of
 from wattir.serving_engine import Engine, engine_of
 from wattir.trees import Ensemble
 from wattir.trees_file import Stored, trees_path
-
-MATH_FALLBACK = {
-    "fp4": "fp8", "fp8": "bf16", "int2": "int4", "int4": "int8", "uint4": "int8", "uint8": "int8", "int8": "fp16",
-    "bf16": "fp16", "fp16": "tf32", "tf32": "fp32", "int16": "int32", "uint16": "int32", "uint32": "int32",
-    "int32": "fp32", "int64": "fp32", "uint64": "fp32", "bool": "int8", "fp64": "fp32", "complex64": "fp32",
-    "complex128": "fp64", "string": "fp32",
-}  # fmt: skip
-"""Where a machine has no rate for a math dtype, it computes in this one."""
 
 
 @dataclass(frozen=True, slots=True)

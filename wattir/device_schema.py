@@ -52,6 +52,14 @@ OPTIONAL_LIMITS: dict[str, Range] = {
 }
 IN_LIMITS = (*LIMITS, *OPTIONAL_LIMITS, "flop_per_s", "source")
 FLOP_PER_S: Range = (1e8, 1e17)
+MATH_FALLBACK = {
+    "fp4": "fp8", "fp8": "bf16", "int2": "int4", "int4": "int8", "uint4": "int8", "uint8": "int8", "int8": "fp16",
+    "bf16": "fp16", "fp16": "tf32", "tf32": "fp32", "int16": "int32", "uint16": "int32", "uint32": "int32",
+    "int32": "fp32", "int64": "fp32", "uint64": "fp32", "bool": "int8", "fp64": "fp32", "complex64": "fp32",
+    "complex128": "fp64", "string": "fp32",
+}  # fmt: skip
+"""Where a machine has no rate for a math dtype, it computes in this one."""
+
 FAMILY_FALLBACK = {
     "depthwise": "conv", "stem": "conv", "conv3x3": "matmul", "conv": "matmul", "attention": "matmul",
     "decode": "attention", "mla": "attention", "recurrent": "matmul", "experts": "matmul",

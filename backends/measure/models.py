@@ -57,7 +57,10 @@ def bound_sizes(graph: Graph, sizes: Mapping[str, int]) -> dict[str, int]:
     wrong = [size for size in bound if size not in graph.sizes] + [size for size in graph.sizes if size not in bound]
     if wrong:
         known = ", ".join(graph.sizes) or "none, all are fixed"
-        raise SizeError(f"{graph.name}: size {wrong[0]!r} is missing or unknown; expected values for {known}")
+        raise SizeError(
+            f"{graph.name}: size {wrong[0]!r} is missing or unknown; expected values for {known}, as --set "
+            f"{wrong[0]}=VALUE (from Python sizes={{...}})"
+        )
     return bound
 
 
