@@ -79,6 +79,12 @@ def test_near_misses_are_suggested(wanted, near):
         load_device(wanted)
 
 
+@pytest.mark.parametrize("device_id", ["h200_sxm", "h100_sxm", "b200_sxm", "a100_sxm", "l40s", "a10", "a100_pcie_40gb"])
+def test_ragged_products_are_slower_where_no_row_was_of_one(device_id):
+    """Libraries reach no tensor unit at full width where n or k is no multiple of 8; most sets hold none such."""
+    assert load_device(device_id).coefficients.families["matmul"].ragged_rate < 0.5
+
+
 def test_the_machines_of_the_measured_sets_have_their_own_coefficients():
     assert {device_id for device_id in device_ids() if load_device(device_id).measured} >= MEASURED
 

@@ -143,12 +143,12 @@ _SERVER = (
     ),
     Plan(
         "a100_sxm", _kernel_sources("kernels_latency", "a100_sxm", _LATENCY), KERNEL_FAMILIES, ("bf16", "int8"),
-        GPU_TILES, {"static_w": fixed(82.29), "host_op_s": HOST}, energies_from="a100_pcie_40gb",
+        GPU_TILES, {**RAGGED, "static_w": fixed(82.29), "host_op_s": HOST}, energies_from="a100_pcie_40gb",
         note="Time only: energies are those of a100_pcie_40gb in proportion to the limits.",
     ),
     Plan(
         "l40s", _kernel_sources("kernels_latency", "l40s", _LATENCY), (*KERNEL_FAMILIES, "attention.fp8", "matmul.fp8"),
-        ("bf16", "fp8"), GPU_TILES, {"host_op_s": HOST}, energies_from="h100_sxm",
+        ("bf16", "fp8"), GPU_TILES, {**RAGGED, "host_op_s": HOST}, energies_from="h100_sxm",
         note="Time only: powers and energies are those of h100_sxm in proportion to the limits.",
     ),
     Plan(
