@@ -8,7 +8,7 @@ from wattir.device import Coefficients, Device, device_from_text
 
 from .solve import SCALARS, VOLTAGE, Prior
 
-PIPELINED = ("matmul",)
+PIPELINED = ("matmul", "experts")
 """Families of which whole series of sizes along the inner dimension were measured."""
 VECTOR_FILL_K = 40.0
 """Of products on the vector units: their tiles are fetched 8 steps at a time where those of matrix units take 64. As
@@ -86,6 +86,7 @@ def priors_of(
             fill_k = VECTOR_FILL_K if family.endswith(".fp32") else 150.0
             priors[f"{family} fill_k"] = Prior(fill_k, 0.5, 1.0, 5e3)
             priors[f"{family} step_s"] = Prior(3e-10, 0.7, 1e-12, 1e-7)
+        if family.partition(".")[0] == "matmul" and device.kind == "gpu":  # products of experts are not split
             priors[f"{family} split_s"] = Prior(3e-6, 0.7, 1e-7, 1e-3)
         if family.partition(".")[0] in ("experts", "mla"):
             priors[f"{family} cache_rate"] = Prior(1.0, 0.5, 0.05, 20.0)
