@@ -14,6 +14,7 @@ from wattir.roofline import (
     smooth_max,
     tiled_seconds,
 )
+from wattir.work import CELLS
 
 amount = st.floats(0, 1e15)
 extent = st.integers(1, 5000).map(float)
@@ -29,9 +30,14 @@ RATES = {
 
 
 def cost(m=512.0, n=512.0, k=512.0, groups=1.0, bytes_=1e6, **rates):
-    weights, activations = bytes_ / 2, bytes_ / 2
-    cells = (m * n * k * groups, m, n, k, groups, 0.0, 0.0, weights, activations, 0.0, 1.0, 0.0, 0.0, 0.0)
-    return kernel_cost(*cells, *{**RATES, **rates}.values())[:2]
+    sizes = {"macs_causal": m * n * k * groups, "m": m, "n": n, "k": k, "groups": groups, "launches": 1.0}
+    streams = {"weight_bytes": bytes_ / 2, "activation_bytes": bytes_ / 2}
+    return kernel_cost(*cells(**sizes, **streams), *{**RATES, **rates}.values())[:2]
+
+
+def cells(**given):
+    """The cells of a kernel, 0 where nothing is given."""
+    return [given.get(name, 0.0) for name in CELLS]
 
 
 @given(amount, amount, amount, st.floats(1, 16))
@@ -134,10 +140,10 @@ def test_seconds_scale_with_seconds_and_joules_with_joules():
 
 
 def test_a_kernel_without_work_costs_its_launch():
-    seconds, joules = kernel_cost(*([0.0] * 10), 1.0, 0.0, 0.0, 0.0, *RATES.values())[:2]
+    seconds, joules = kernel_cost(*cells(launches=1.0), *RATES.values())[:2]
 
     assert seconds == RATES["fixed_s"]
-    assert kernel_cost(*([0.0] * 14), *RATES.values())[:2] == (0.0, 0.0)  # not even a launch
+    assert kernel_cost(*cells(), *RATES.values())[:2] == (0.0, 0.0)  # not even a launch
     assert math.isclose(joules, RATES["fixed_s"] * RATES["static_w"])
 
 
