@@ -113,9 +113,7 @@ def compute_seconds(
     The small one runs at `small_rate` of the large one's rate.
     """
     unit_s = s_per_flop * units
-    large_s = tiled_seconds(
-        m, n, k, groups, units, tile_m, tile_n, unit_s, fill_k, step_s, split_s, s_per_cache_byte
-    )  # fmt: skip
+    large_s = tiled_seconds(m, n, k, groups, units, tile_m, tile_n, unit_s, fill_k, step_s, split_s, s_per_cache_byte)
     small_s = tiled_seconds(
         m, n, k, groups, units, small_m, small_n, unit_s / small_rate, fill_k, step_s, split_s, s_per_cache_byte
     )
@@ -213,24 +211,9 @@ def kernel_cost(
     compute_s = 0.0
     if macs > 0.0:
         compute_s = compute_seconds(
-            macs,
-            m,
-            n,
-            k,
-            groups,
-            s_per_flop,
-            units,
-            tile_m,
-            tile_n,
-            small_m,
-            small_n,
-            small_rate,
-            ragged_rate,
-            fill_k,
-            step_s,
-            split_s,
-            s_per_cache_byte,
-        )
+            macs, m, n, k, groups, s_per_flop, units, tile_m, tile_n, small_m, small_n, small_rate, ragged_rate,
+            fill_k, step_s, split_s, s_per_cache_byte,
+        )  # fmt: skip
     launch_s = fixed_s * launches
     if wave_s > 0.0:
         launch_s += wave_s * waves_of_rows(m, groups, small_m, units)
