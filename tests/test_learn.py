@@ -22,6 +22,7 @@ from wattir.device import Correction, load_device, physics_only  # noqa: E402
 from wattir.dims import symbol  # noqa: E402
 from wattir.frontends.configs.writer import ACTIVATIONS  # noqa: E402
 from wattir.kinds import FUNCTIONS  # noqa: E402
+from wattir.trees import LEAF, pack  # noqa: E402
 
 SAMPLES, GROUPS = 150, 15
 
@@ -107,6 +108,15 @@ def test_power_is_left_as_it_is_where_seconds_are():
     rows = rows_that_miss_by(lambda m, group: luck[group])
     rows = replace(rows, energy_j=energy_given_time(device(), rows) * np.exp(-0.4))
     assert not learned(device(), rows).corrections
+
+
+def test_joules_at_a_measured_time_are_positive_where_a_correction_leaves_less_than_idle_watts():
+    rows = rows_that_miss_by(lambda m, group: 0.0 * m)
+    found = replace(device(), corrections={"matmul.bf16": Correction("", pack([(LEAF, -2.5)]))})
+    time_s, energy_j = predict(replace(found, power_w=1e12), rows)
+    assert (energy_j < found.coefficients.static_w * time_s).all()
+    twice_as_fast = replace(rows, time_s=time_s / 2.0)
+    assert energy_given_time(found, twice_as_fast) == pytest.approx(energy_j / 2.0)  # all that lasts, at its watts
 
 
 def test_experts_that_differ_by_how_tokens_are_spread_learn_together():

@@ -13,8 +13,8 @@ Of several relatives of one kind the coefficients are the geometric mean, the ne
 errors of its own, and fewer are passed on so. A variant takes those of the nearest alone. All others give what those
 before them lack: number types, families of kernels, corrections by library.
 
-B200 from H200 alone comes out 28.8 % off in seconds and 32.0 % in joules, H200 from B200 21.8 and 29.1 % (medians over
-kernels_power, 2026-11-28). The physics fitted to B200's own rows is 19.4 and 28.7 % off: 71 % of them ran in libraries
+B200 from H200 alone comes out 28.9 % off in seconds and 31.0 % in joules, H200 from B200 19.0 and 26.2 % (medians over
+kernels_power, 2026-11-28). The physics fitted to B200's own rows is 17.5 and 29.3 % off: 71 % of them ran in libraries
 of which the H200 has no row, and where both ran one, its code for the new generation is not as far (experts 0.8 to 1.07
 of the H200's seconds, where the limits' ratio is 0.44 to 0.62). Tried, without a gain that held both ways and between
 A100, H100 and L40S: shares that fall as limits grow (of A100 to H100 they rise), features of corrections over units and
@@ -23,10 +23,10 @@ roofs, corrections as of the lender's own units, at half strength, or the mean o
 Energies that fall by less than rates and bandwidths grow (to the power 0.7, and busy watts by the limit's to 1.3) take
 2 and 7 points off these two, and add 2 to the mean over 34 sets of pairs of GPUs: left.
 
-Where both machines ran one library B200's seconds come out 17 % off. By kind of kernel: products in bf16 13 and 14 %
-(B200, H200), latent attention 9 to 19 and 10 to 21 %, encoders 20 and 13 %, delta nets 27 and 9 %. Beyond 20 % are
-experts (25 to 57, 37 to 67 %: the same Triton kernels take 1.3 times what limits say), number types and servers that
-the lender has not (fp4 37 %, TensorRT-LLM's attention 34 %: its launches take 14 us where vLLM's take 9), and products
+Where both machines ran one library B200's seconds come out 18 % off. By kind of kernel: products in bf16 11 and 9 %
+(B200, H200), latent attention 10 to 25 and 11 to 21 %, encoders 17 and 14 %, delta nets 26 and 11 %. Beyond 20 % are
+experts (25 to 58, 29 to 59 %: the same Triton kernels take 1.3 times what limits say), number types and servers that
+the lender has not (fp4 40 %, TensorRT-LLM's attention 34 %: its launches take 14 us where vLLM's take 9), and products
 of 8 bit numbers in blocks, which are slower on B200 than on H200.
 
 A relative is the nearer the more of these it shares, in this order: maker, class of memory (HBM, GDDR, DDR), and
@@ -66,8 +66,8 @@ class Widths:
 
 
 WIDTHS: Mapping[str, Widths] = {
-    VARIANT: Widths(0.52, 0.82, 0.41), GENERATION: Widths(0.52, 0.82, 0.41), OTHER: Widths(0.87, 0.87, 0.41),
-    PROCESSOR: Widths(3.84, 3.84, 1.64),
+    VARIANT: Widths(0.57, 0.81, 0.47), GENERATION: Widths(0.57, 0.81, 0.47), OTHER: Widths(0.92, 0.92, 0.72),
+    PROCESSOR: Widths(3.86, 3.86, 1.68),
 }  # fmt: skip
 """By kind of relation, by ``python -m benchmarks.transfer`` of 2026-11-28: what 90 % of the rows took with each machine
 left out whole and predicted from two relatives, where there were two; every set of every pair counts the same, and in
@@ -75,10 +75,10 @@ it every family (or model). 65 pairs of GPUs and 22 of processors and boards; la
 torch_layers_a30_2080ti, irene_transformers, gpu_power_anchors, getzner_cpu_layers, willowec_cpu_layers and the H200's
 own, networks of whole_models_eager, irene_transformers, torch_layers_a30_2080ti, hw_gpt_bench_latency,
 nas_latency_27_devices, nas_bench_201_pi5, mlperf_power and the H200's own. Variants took no less than other
-generations: they are one. Networks from another class of memory took 0.38, which is raised to those of the same.
+generations: they are one.
 
-Two thirds of a kind's sets are then covered to 85 % and more, most to over 95 %. One width a kind cannot be right for
-all: the Xeon 5120's layers from other Xeons' networks are covered to 52 %, the Raspberry Pi 5's networks under LiteRT
+Of 93 sets 77 are then covered to 85 % and more, 58 to 95 % and more. One width a kind cannot be right for all: the
+Xeon 5120's layers from other Xeons' networks are covered to 49 %, the Raspberry Pi 5's networks under LiteRT
 from the Raspberry Pi 4's under an older runtime not at all.
 """
 

@@ -197,8 +197,7 @@ def energy_given_time(device: Device, rows: Rows) -> Array:
     c = device.coefficients
     idle = replace(free, coefficients=replace(c, busy_w=0.0))
     busy_j = energy_j - predict(idle, rows)[1]
-    static = static_w(device, rows)
-    rest_j = energy_j - busy_j - static * time_s
-    given = rest_j + (busy_j / time_s + static) * rows.time_s
+    lasting_j = np.minimum(busy_j + static_w(device, rows) * time_s, energy_j)  # a correction may leave less than both
+    given = energy_j - lasting_j + lasting_j * rows.time_s / time_s
     found: Array = np.minimum(given, device.power_w * rows.time_s)
     return found
