@@ -71,7 +71,8 @@ def test_json_has_the_agreed_keys(run: Run) -> None:
         found
     )
     assert {
-        "energy_j", "energy_low_j", "energy_high_j", "interval_level", "time_s", "power_w", "flop", "flop_causal",
+        "energy_j", "energy_low_j", "energy_high_j", "interval_level", "time_s", "time_low_s", "time_high_s",
+        "power_w", "flop", "flop_causal",
         "macs", "params", "weight_bytes", "activation_bytes", "state_bytes", "kernels",
     } <= set(found["totals"])  # fmt: skip
     assert {

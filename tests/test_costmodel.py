@@ -133,7 +133,8 @@ def test_the_json_object_has_the_promised_keys(model):
         "warnings",
     } <= set(found)
     assert {
-        "energy_j", "energy_low_j", "energy_high_j", "interval_level", "time_s", "power_w", "flop", "flop_causal",
+        "energy_j", "energy_low_j", "energy_high_j", "interval_level", "time_s", "time_low_s", "time_high_s",
+        "power_w", "flop", "flop_causal",
         "macs", "params", "weight_bytes", "activation_bytes", "state_bytes", "kernels",
     } <= set(found["totals"])  # fmt: skip
     assert {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import exp
 from typing import Any
@@ -14,9 +14,9 @@ from wattir.device import Device
 from wattir.dims import Size, bounds, evaluate, maximum
 from wattir.errors import SizeError, suggestion
 from wattir.graph_check import MAX_DIM, check_graph, check_sizes, formula_dims
-from wattir.interval import widening
+from wattir.interval import of_seconds, widening
 from wattir.ir import Graph
-from wattir.machine import Row, assembled, row_of
+from wattir.machine import Row, assembled, row_of, spread_of
 from wattir.passes import lower_to_kernels
 from wattir.passes.precision import with_precision
 from wattir.program import Kernel, Program, by_terms, program_of, programs_by_names
@@ -36,7 +36,8 @@ WAITING = "waiting for the host"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Totals for one setting, or arrays of them: joules and seconds of one forward pass, with the 90 % interval."""
+    """Totals for one setting, or arrays of them: joules of one forward pass with their 90 % interval, and seconds
+    (whose interval `CostModel.time_interval` gives)."""
 
     energy_j: Any
     energy_low_j: Any
@@ -90,6 +91,14 @@ class CostModel:
 
             return evaluate_arrays(self, sizes)
         return self._answer(self.bind(sizes))
+
+    def time_interval(self, **sizes: Any) -> tuple[Any, Any]:
+        """The ends of the 90 % interval of seconds at sizes as in a call: floats, or arrays. It takes another call.
+
+        `wattir.interval.width_of` with the widths of seconds of the machine (`[interval.time]`); kernels count by
+        joules here too, as where these widths were fitted. A machine without them has those of joules.
+        """
+        return ends_of_seconds(self.of_seconds(**sizes))
 
     def layers(self, **sizes: Any) -> LayerAnswers:
         """The same by layer, as arrays [layers, ...] over what the sizes broadcast to; joules and seconds add up.
@@ -148,6 +157,15 @@ class CostModel:
             Kernel(work, row.constants, row.spread, widening(row.fitted, origin_of(work, row) < 2))
             for work, row in zip(self.kernels, self.rows, strict=True)
         )
+
+    @cached_property
+    def of_seconds(self) -> CostModel:
+        """The same estimates with the interval of seconds around the joules."""
+        device = of_seconds(self.device)
+        if device is self.device:
+            return self
+        rows = tuple(replace(row, spread=spread_of(device, row.key)) for row in self.rows)
+        return replace(self, device=device, rows=rows)
 
     @cached_property
     def program(self) -> Program:
@@ -220,6 +238,12 @@ class CostModel:
     def host_op_s(self) -> float:
         """Seconds the host needs for one op: zero where a compiled program launches itself."""
         return self.device.coefficients.host_op_s if self.runtime == "eager" else 0.0
+
+
+def ends_of_seconds(answer: Answer) -> tuple[Any, Any]:
+    """The interval of seconds, from the answer of a model `of_seconds`; without joules there is no width either."""
+    nothing = answer.energy_j <= 0.0
+    return ends(answer.time_s, (answer.energy_high_j + nothing) / (answer.energy_j + nothing))
 
 
 def is_many(value: Any) -> bool:

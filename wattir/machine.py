@@ -97,12 +97,14 @@ def row_of(
     fitted = fitted and math in c.j_per_flop
     return Row(
         key, constants, math, device.measured and fitted, fitted,
-        _spread(device, (key, f"{family}.{math}", family)), device.link_bytes_per_s > 0.0,
+        spread_of(device, key), device.link_bytes_per_s > 0.0,
         (learned.time, learned.power) if learned else ("", ""),
     )  # fmt: skip
 
 
-def _spread(device: Device, keys: Iterable[str]) -> float:
-    """The square of a layer's half-width, by the first of these keys that has one, less that of networks."""
+def spread_of(device: Device, key: str) -> float:
+    """The square of a layer's half-width, less that of networks. By the kind of its kernel (`Row.key`), or that of any
+    library, or its family, whichever is the first to have a width."""
+    keys = (key, key.partition("@")[0], key.partition(".")[0])
     width = next((device.interval_families[key] for key in keys if key in device.interval_families), None)
     return float((device.interval_layer if width is None else width) ** 2 - device.interval_network**2)

@@ -14,7 +14,7 @@ import numpy as np
 
 from wattir.batch import refuse
 from wattir.codes import DIRECT_ADDRESSES, alike, as_addresses, no_maps, stepwise
-from wattir.costmodel import Answer, CostModel, compile_graph
+from wattir.costmodel import Answer, CostModel, compile_graph, ends_of_seconds
 from wattir.device import Device, load_device
 from wattir.errors import SpaceError
 from wattir.expected import Expected, expected
@@ -57,6 +57,14 @@ class PricedSpace:
             part = slice(start, start + TOGETHER)
             self._answer(given[part], start, out[:, part])
         return Answer(*out)
+
+    def time_interval(self, candidates: Any) -> tuple[Array, Array]:
+        """The ends [n] of the 90 % interval of seconds of candidates: `CostModel.time_interval`, by another table."""
+        return ends_of_seconds(self._of_seconds(candidates))
+
+    @cached_property
+    def _of_seconds(self) -> PricedSpace:
+        return tabled(self.space, self.model.of_seconds)
 
     def expected(self, metric: str = "energy_j") -> Expected:
         """What a candidate costs whose choices are not settled: a smooth function of the probabilities of each name's
@@ -175,7 +183,11 @@ def price_space(
 ) -> PricedSpace:
     """The tables of a space on a machine."""
     machine = device if isinstance(device, Device) else load_device(device)
-    model = compile_graph(space.graph, machine, runtime, dtype, clock_hz)
+    return tabled(space, compile_graph(space.graph, machine, runtime, dtype, clock_hz))
+
+
+def tabled(space: Space, model: CostModel) -> PricedSpace:
+    """The tables of a space by the cost model of its graph."""
     values = {name: np.array(space.values.get(name, (value,))) for name, value in space.graph.sizes.items()}
     small = [program for program in model.programs if row_count(program, values) <= MOST_ROWS]
     large = tuple(program for program in model.programs if row_count(program, values) > MOST_ROWS)

@@ -66,9 +66,10 @@ class Report:
         """The object that ``wattir estimate --json`` prints. Layers add up to the totals.
 
         `energy_scope`: what the joules cover (board, package, rail, wall, node). `clock_hz`: the core clock asked for.
-        `totals`: energy_j with its interval, time_s, power_w, flop (2 per multiply-add) with and without the causal
-        half, macs, vector_ops (additions, exponentials and the like outside contractions), params, bytes by stream,
-        kernels. `coverage`: shares of energy that are measured, modelled and unknown, and the unknown ops with counts.
+        `totals`: energy_j and time_s with their 90 % intervals, power_w, flop (2 per multiply-add) with and without the
+        causal half, macs, vector_ops (additions, exponentials and the like outside contractions), params, bytes by
+        stream, kernels. `coverage`: shares of energy that are measured, modelled and unknown, and the unknown ops with
+        counts.
         """
         return {
             "wattir_version": __version__,
@@ -121,7 +122,7 @@ def _sum(name: str, members: list[Layer]) -> Layer:
 
 def make_report(model: CostModel, sizes: dict[str, int]) -> Report:
     """The report of a cost model at checked sizes (`CostModel.bind`)."""
-    answer = model(**sizes)
+    answer, (time_low_s, time_high_s) = model(**sizes), model.time_interval(**sizes)
     pairs = list(zip(model.kernels, model.rows, strict=True))
     kernels = tuple(_layer(model, work, row, sizes) for work, row in pairs)
     layers = (*(layer for layer in kernels if layer.times), *_waiting(answer, kernels))
@@ -139,6 +140,8 @@ def make_report(model: CostModel, sizes: dict[str, int]) -> Report:
             "energy_high_j": answer.energy_high_j,
             "interval_level": LEVEL,
             "time_s": answer.time_s,
+            "time_low_s": time_low_s,
+            "time_high_s": time_high_s,
             "power_w": answer.energy_j / answer.time_s if answer.time_s else 0.0,
             **_work_totals(model, sizes),
         },

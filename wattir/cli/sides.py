@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from wattir.cli.estimate_view import energy_text
+from wattir.cli.estimate_view import energy_text, time_text
 from wattir.cli.generation_view import asked_text, devices_text
 from wattir.cli.serving_view import deployed, load_text, request_text
 from wattir.cli.units import prefixed
@@ -22,7 +22,7 @@ def side_of_pass(question: str, model: CostModel, sizes: Mapping[str, int]) -> S
     report = model.report(**sizes)
     parts = (report.runtime, report.dtype, *(f"{name}={value}" for name, value in report.sizes.items()))
     label = f"{report.model} on {report.device}, {', '.join(part for part in parts if part)}"
-    said = f"a pass {energy_text(report.totals)} in {prefixed(report.totals['time_s'], 's')}"
+    said = f"a pass {energy_text(report.totals)} in {time_text(report.totals)}"
     facts = {
         "model": report.model, "device": report.device, "runtime": report.runtime, "dtype": report.dtype,
         "sizes": dict(report.sizes), "totals": dict(report.totals),
