@@ -27,7 +27,7 @@ DATA = Path(os.environ.get("WATTIR_DATA", Path(__file__).parents[2] / "shared" /
 
 
 def sharing(devices: int) -> Shape:
-    return Shape(layers=1, scan_layers=0, narrow=0.0, packed=0.0, busiest=0.0, sharing=devices)
+    return Shape(layers=1, scan_layers=0, packed=0.0, busiest=0.0, sharing=devices)
 
 
 def test_an_exchange_by_hand():

@@ -27,13 +27,12 @@ QWEN = "Qwen/Qwen3-8B"
 PLAIN = Engine(
     "made_up", dict.fromkeys(PARTS, 1.0), dict.fromkeys(PARTS, 1.0), layer_s=1e-5, scan_layer_s=0.0, link_s=2e-6,
     link_bytes_per_s=1e11, host_step_s=1e-3, host_layer_s=0.0, host_text_s=1e-5, overlap=1.0, static_w=100.0,
-    gap_w=50.0, link_w=30.0, uneven=0.5, narrow_experts=2.0, packed_experts=3.0, narrow_j=1.0, packed_j=1.0,
-    interval=0.2,
+    gap_w=50.0, link_w=30.0, uneven=0.5, packed_experts=3.0, packed_j=1.0, interval=0.2,
 )  # fmt: skip
 
 
 def shape(**changes: float) -> Shape:
-    return Shape(**{"layers": 10, "scan_layers": 0, "narrow": 0.0, "packed": 0.0, "busiest": 0.0, **changes})
+    return Shape(**{"layers": 10, "scan_layers": 0, "packed": 0.0, "busiest": 0.0, **changes})
 
 
 def demand(**seconds: float) -> Demand:
@@ -57,9 +56,9 @@ def test_a_step_by_hand():
 
 @pytest.mark.parametrize(
     ("changes", "factor"),
-    [({"narrow": 1.0}, 2.0), ({"packed": 1.0}, 3.0), ({"busiest": 2.0}, 2.0), ({"narrow": 1.0, "busiest": 2.0}, 4.0)],
+    [({"packed": 1.0}, 3.0), ({"busiest": 2.0}, 2.0), ({"packed": 1.0, "busiest": 2.0}, 6.0)],
 )
-def test_experts_take_longer_where_narrow_or_uneven(changes, factor):
+def test_experts_take_longer_where_packed_or_uneven(changes, factor):
     plain, found = (
         step_cost(PLAIN, H100, shape(**each), demand(experts=1e-3), texts=1).device_s for each in ({}, changes)
     )
@@ -114,9 +113,9 @@ def test_padding_is_arithmetic_alone(device, weights, pads):
     bare.products.padded = False
     with_rows, without = (one.products.demand("tokens", 8, batch=8, past=0) for one in (served, bare))
     flop = 2 * 127 * 128 * 3 * 768 * 2048 * 48 * pads
-    found_s = with_rows.time_s["dense"] - without.time_s["dense"]
+    found_s = with_rows.time_s["padding"] - without.time_s["padding"]
     assert found_s == pytest.approx(flop * served.products.dense["s_per_flop"], abs=1e-12)
-    found_j = with_rows.compute_j["dense"] - without.compute_j["dense"]
+    found_j = with_rows.compute_j["padding"] - without.compute_j["padding"]
     busy_w = load_device(device).coefficients.busy_w
     assert found_j == pytest.approx(flop * served.products.dense["j_per_flop"] + busy_w * found_s, abs=1e-9)
     assert with_rows.volume["flop"] - without.volume["flop"] == pytest.approx(flop)

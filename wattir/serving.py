@@ -85,12 +85,11 @@ def _scaled(engine: Engine, lender: Device, device: Device) -> Engine:
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What of a model the engine's own costs depend on: layers, those with a recurrent state; whether experts are held
-    in 8 bits and padded, or in 4 bits (1 or 0), and `busiest`: by how many standard deviations the busiest of their
-    devices stands out; `sharing`: devices that share every layer."""
+    in 4 bits (1 or 0), and `busiest`: by how many standard deviations the busiest of their devices stands out;
+    `sharing`: devices that share every layer."""
 
     layers: Any
     scan_layers: Any
-    narrow: Any
     packed: Any
     busiest: Any
     sharing: Any = 1
@@ -135,11 +134,10 @@ class StepCost:
 
 def step_cost(engine: Engine, device: Device, shape: Shape, demand: Demand, texts: Any, stall_s: Any = 0.0) -> StepCost:
     """What one step costs one device; `stall_s`: how much longer its host takes because others share it."""
-    experts = 1.0 + (engine.narrow_experts - 1.0) * shape.narrow + (engine.packed_experts - 1.0) * shape.packed
-    held_j = 1.0 + (engine.narrow_j - 1.0) * shape.narrow + (engine.packed_j - 1.0) * shape.packed
-    experts = experts * (1.0 + engine.uneven * shape.busiest)
-    factor = {**engine.time, "experts": engine.time["experts"] * experts}
-    joules = {**engine.energy, "experts": engine.energy["experts"] * held_j}
+    packed_s, packed_j = (1.0 + (packed - 1.0) * shape.packed for packed in (engine.packed_experts, engine.packed_j))
+    busiest_s = 1.0 + engine.uneven * shape.busiest
+    factor = {**engine.time, "experts": engine.time["experts"] * packed_s * busiest_s}
+    joules = {**engine.energy, "experts": engine.energy["experts"] * packed_j}
     gap_s = engine.layer_s * shape.layers + engine.scan_layer_s * shape.scan_layers
     link_s = exchange_s(engine, shape, demand)
     device_s = sum(factor[part] * demand.time_s[part] for part in PARTS) + gap_s + link_s

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from math import hypot
 from typing import Any
 
-PARTS = ("dense", "experts", "attention", "prefill", "scan", "other")
-"""Parts of a step: products by weights that every token needs; routed experts; attention of decoding; attention of
-prompts; recurrent states; all other kernels."""
+PARTS = ("dense", "experts", "padding", "attention", "prefill", "scan", "other")
+"""Parts of a step: products by weights that every token needs; routed experts; rows that only fill their blocks;
+attention of decoding; attention of prompts; recurrent states; all other kernels."""
 
 Range = tuple[float, float]
 
@@ -30,9 +30,7 @@ NUMBERS: dict[str, Range] = {
     "gap_w": (0.0, 1e5),
     "link_w": (0.0, 1e5),
     "uneven": (0.0, 2.0),
-    "narrow_experts": (0.1, 10.0),
     "packed_experts": (0.1, 10.0),
-    "narrow_j": (0.1, 10.0),
     "packed_j": (0.1, 10.0),
     "interval": (0.0, 5.0),
 }
@@ -65,8 +63,8 @@ class Engine:
     launches every kernel. `overlap`: how well host and devices hide behind each other (1: not at all). `static_w`,
     `gap_w`, `link_w`: what a device draws always, and besides between kernels and while it exchanges. `uneven`: how
     much longer the busiest of the devices that experts lie on takes, per standard deviation among them.
-    `narrow_experts`, `packed_experts`: factors of seconds where experts are held in blocks of 8 bit numbers and in 4
-    bits; `narrow_j`, `packed_j`: of joules. `interval`: half-width of the 90 % interval of joules, in log space.
+    `packed_experts`, `packed_j`: factors of seconds and joules where experts are held in 4 bits. `interval`: half-width
+    of the 90 % interval of joules, in log space.
     """
 
     name: str
@@ -84,9 +82,7 @@ class Engine:
     gap_w: Any
     link_w: Any
     uneven: Any
-    narrow_experts: Any
     packed_experts: Any
-    narrow_j: Any
     packed_j: Any
     interval: float
     ring_s: Any = 0.0

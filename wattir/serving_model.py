@@ -12,7 +12,7 @@ from typing import Any
 from wattir.device import Device
 from wattir.errors import SizeError
 from wattir.serving import Shape, busiest
-from wattir.serving_steps import Demand, Kernels, Phase, Routing, pads, step_kernels
+from wattir.serving_steps import Demand, Kernels, Phase, Routing, step_kernels
 
 CHUNK_TOKENS = 8192
 """Tokens of one step at most: vLLM's max-num-batched-tokens on server GPUs."""
@@ -183,7 +183,7 @@ class Served:
         attended: dict[str, Any] = {"tp": deployment.tp_size, "kv_cache": deployment.kv_cache}
         self.config, self.device, self.deployment = config, device, deployment
         kernels, self.footprint = _by_tokens(config, **attended, ep=deployment.ep_size, weights=deployment.weights)
-        routing, self.shape = _shape(config, device, deployment)
+        routing, self.shape = _shape(config, deployment)
         self.products, self.decode, self.prefill = (
             Phase(some, device, routing) for some in (kernels, *_by_context(config, **attended))
         )
@@ -280,17 +280,15 @@ class Served:
         return found
 
 
-def _shape(config: Any, device: Device, deployment: Deployment) -> tuple[Routing, Shape]:
+def _shape(config: Any, deployment: Deployment) -> tuple[Routing, Shape]:
     """The routing of experts, and what the engine's own costs depend on."""
     routing, held = Routing(0, 0, deployment.copies), ""
     for layer, _ in config.layers:
         if type(layer.feed).__name__ == "Experts":
             held = deployment.weights or config.expert_weights or config.weights
             routing = Routing(layer.feed.count, layer.feed.chosen, deployment.copies, held, deployment.ep_size)
-    narrow, packed = float(pads(device, held)), float(held in ("mxfp4", "int4"))
-    return routing, Shape(
-        config.depth, config.recurrent, narrow, packed, busiest(deployment.ep_size), deployment.tp_size
-    )
+    packed = float(held in ("mxfp4", "int4"))
+    return routing, Shape(config.depth, config.recurrent, packed, busiest(deployment.ep_size), deployment.tp_size)
 
 
 def _shared(share: float, copies: int) -> float:

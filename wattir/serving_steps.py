@@ -272,8 +272,8 @@ class Phase:
     def _add_padding(self, demand: Demand, flop: float, peak_s: float) -> None:
         """Rows more of an expert's product: arithmetic alone, at the pace of dense products of many rows."""
         seconds = flop * self.dense["s_per_flop"]
-        demand.time_s["dense"] += seconds
-        demand.compute_j["dense"] += flop * self.dense["j_per_flop"] + self.busy_w * seconds
+        demand.time_s["padding"] += seconds
+        demand.compute_j["padding"] += flop * self.dense["j_per_flop"] + self.busy_w * seconds
         demand.volume["flop"] += flop
         demand.volume["flop_s"] += peak_s
 

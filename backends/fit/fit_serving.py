@@ -28,8 +28,8 @@ in the machine alone are slower on B200 than on H100 (PROVENANCE.md of the set).
 PRIORS: Priors = {
     "layer_s": (3e-5, 0.5), "scan_layer_s": (2e-5, 0.7), "eager_layer_s": (5e-5, 0.7), "link_s": (8e-6, 0.5),
     "host_step_s": (1e-3, 1.0), "host_layer_s": (1e-6, 0.7), "host_text_s": (3e-5, 0.7), "overlap": (2.5, 0.4),
-    "gap_w": (80.0, 0.7), "link_w": (80.0, 0.7), "uneven": (0.15, 0.7), "narrow_experts": (1.0, 0.2),
-    "packed_experts": (1.0, 0.3), "narrow_j": (1.0, 0.2), "packed_j": (1.2, 0.3),
+    "gap_w": (80.0, 0.7), "link_w": (80.0, 0.7), "uneven": (0.15, 0.7), "packed_experts": (1.0, 0.3),
+    "packed_j": (1.2, 0.3),
 }  # fmt: skip
 """Where a coefficient is without rows, and how sure that is (standard deviation of its logarithm). `overlap` less 1."""
 TIME_SPREAD, ENERGY_SPREAD, STATIC_SPREAD, LINK_SPREAD = 0.25, 0.3, 0.2, 0.5
