@@ -126,6 +126,14 @@ def test_grouped_query_attention_reads_fewer_keys_and_computes_as_much():
     assert grouped.state_bytes * 4 == full.state_bytes
 
 
+def test_attention_of_one_contraction_is_told_apart_by_its_queries():
+    many_heads, many_sequences = (work(layers.attention(b, h, 3, 1000, 64)) for b, h in ((1, 32), (8, 4)))
+
+    for name in ("m", "n", "k", "groups", "macs", "state_bytes"):
+        assert getattr(many_heads, name) == getattr(many_sequences, name)
+    assert (many_heads.tokens, many_sequences.tokens) == (1 * 3, 8 * 3)  # sequences times queries of each
+
+
 def test_lstm_counts_steps_gates_and_both_directions():
     found = work(layers.recurrent("lstm", 10, 2, 3, 4, directions=2))
 

@@ -120,6 +120,7 @@ def _attention(op: Op, graph: Graph) -> Columns:
         "macs": rows * pairs * (a["d"] + a["dv"]), "macs_causal": rows * pairs_causal * (a["d"] + a["dv"]),
         "m": a["q"] * (a["heads"] // a["kv_heads"]), "n": full, "k": a["d"] + a["dv"],
         "groups": a["batch"] * a["kv_heads"],  # queries that share keys fill one tile
+        "tokens": a["batch"] * a["q"],
         "ops": 4 * rows * pairs_causal, "special": rows * pairs_causal,
     }  # fmt: skip
 

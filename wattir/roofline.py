@@ -137,7 +137,8 @@ def features(
     point written. What is left over when columns and channels fill vectors of `VECTOR` is no logarithm: libraries
     choose other kernels for odd sizes. ``intensity``, operations by the byte, tells functions of elements apart (a ReLU
     has 1 operation, a sigmoid some ten) and poolings that overlap. ``tokens`` of one device and the rows that reach its
-    ``experts`` differ by top k and by devices: libraries lay out, sort and sum by the former.
+    ``experts`` differ by top k and by devices: libraries lay out, sort and sum by the former. Attention's tell the
+    sequences from the heads of one contraction.
     """
     work = groups * m * n * k
     channels = k / window if window > 0.0 else k

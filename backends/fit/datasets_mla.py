@@ -34,7 +34,7 @@ def generation(table: Any, dtype: str) -> Rows:
     batch, heads, kv = _decode_sizes(table)
     cells = {
         "macs_causal": batch * heads * kv * (LATENT + RANK), "m": heads, "n": kv, "k": LATENT + RANK, "groups": batch,
-        "ops": 4.0 * batch * heads * kv, "special": batch * heads * kv, "launches": 1.0,
+        "tokens": batch, "ops": 4.0 * batch * heads * kv, "special": batch * heads * kv, "launches": 1.0,
         "state_bytes": batch * kv * LATENT * _width(dtype), "activation_bytes": 2.0 * batch * heads * (LATENT + RANK),
     }  # fmt: skip
     return made_rows("decode", "bf16", cells, table, joined(table, "num_heads", "batch_size"))
