@@ -12,6 +12,7 @@ from wattir.costs import RULES, attention_pairs, tabulate
 from wattir.dims import evaluate, symbol
 from wattir.ir import GraphBuilder
 from wattir.kinds import KINDS
+from wattir.work import cells_of
 
 small = st.integers(1, 5)
 
@@ -139,6 +140,34 @@ def test_lstm_counts_steps_gates_and_both_directions():
 
     assert found.macs == 2 * 10 * 2 * 4 * 4 * (3 + 4)  # directions steps batch gates hidden (input + hidden)
     assert found.weight_bytes == 2 * 4 * 4 * (3 + 4) * 4
+
+
+@pytest.mark.parametrize(
+    ("function", "steps", "filled", "launches"),
+    [
+        ("gated_delta", 1, 1, 1),  # a kernel of its own
+        ("gated_delta", 2, 33, 5),  # half of the time is of a whole chunk of 64
+        ("gated_delta", 64, 64, 5),
+        ("gated_delta", 100, 114, 5),  # (100 + 128) / 2
+        ("gated_delta", 640, 640, 8),  # ten chunks wait for each other, three a launch
+        ("ssd", 640, 640, 5),  # their states are summed without products
+    ],
+)
+def test_a_recurrence_in_chunks(function, steps, filled, launches):
+    found = work(layers.scan(function, 2, steps, 4, 16, 8, 8, chunk=64))
+    state = 2 * 4 * 16 * 8
+    assert found.ops == filled * state * 8 // 4  # the rest are products on tensor units
+    assert found.launches == launches
+    assert found.state_bytes == 4 * state * (2 if steps == 1 else 1)  # read, if there is one, and written
+    assert found.in_bytes == 2 * 2 * steps * (2 * 4 * 16 + 4 * 8)
+    free = work(layers.scan(function, 2, symbol("s"), 4, 16, 8, 8, chunk=64, cached=steps == 1))
+    assert [evaluate(cell, {"s": steps}) for cell in cells_of(free)] == list(cells_of(found))
+
+
+def test_a_recurrence_step_by_step():
+    found = work(layers.scan("selective", 2, 100, 4, 16, 8, 6))
+    assert found.ops == 100 * (2 * 4 * 16 * 8) * 6
+    assert found.launches == 1
 
 
 def test_embedding_reads_only_the_rows_asked_for():

@@ -10,6 +10,9 @@ from wattir.backends.fit.datasets_experts import moe  # noqa: E402
 from wattir.backends.fit.datasets_kernels import gemm  # noqa: E402
 from wattir.backends.fit.datasets_states import gated_delta  # noqa: E402
 from wattir.backends.fit.rows import ACTIVATION_BYTES  # noqa: E402
+from wattir.costs import tabulate  # noqa: E402
+from wattir.dims import evaluate  # noqa: E402
+from wattir.frontends.configs import decoder_graphs, load_config  # noqa: E402
 from wattir.work import CELLS  # noqa: E402
 
 MACS, ROWS, GROUPS, LAUNCHES, TOKENS, EXPERTS = (
@@ -64,7 +67,8 @@ def test_libraries_that_walk_over_all_choices_gain_less_from_more_devices() -> N
 
 
 def test_convolutions_take_a_block_for_each_channel_of_each_sequence() -> None:
-    sizes = {"batch_size": 4, "seq_len": 1024, "num_k_heads": 16, "head_k_dim": 128, "num_v_heads": 32, "d_conv": 4}
+    sizes = {"batch_size": 4, "seq_len": 1024, "num_k_heads": 16, "head_k_dim": 128, "num_v_heads": 32, "d_conv": 4,
+             "framework": "TRTLLM"}  # fmt: skip
     table = pandas.DataFrame([{**sizes, "head_v_dim": width, "latency_ms": 0.1} for width in (128, 256)])
     convolution, update = (
         gated_delta(table.assign(kernel_source=f"causal_conv1d_{name}"), "") for name in ("fn", "update")
@@ -72,4 +76,34 @@ def test_convolutions_take_a_block_for_each_channel_of_each_sequence() -> None:
     assert (convolution.work[0] == convolution.work[1]).all()  # measured alike for every width of values
     assert convolution.work[0, GROUPS] == 4 * 16 * 128
     assert convolution.work[0, ROWS] == 1024 / 8  # 16 bytes of a row for each thread
-    assert update.work[0, GROUPS] == 4
+    assert update.work[0, GROUPS] == 4 * 16 * 128
+    assert convolution.work[0, LAUNCHES] == 1
+
+
+def delta_net(library: str, steps: int) -> pandas.DataFrame:
+    sizes = {"batch_size": 2, "seq_len": steps, "num_k_heads": 16, "head_k_dim": 128, "num_v_heads": 32}
+    return pandas.DataFrame([{**sizes, "head_v_dim": 64, "latency_ms": 0.1, "kernel_source": library}])
+
+
+QWEN = {"model_type": "qwen3_next", "hidden_size": 256, "num_hidden_layers": 4, "vocab_size": 512,
+        "intermediate_size": 512, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64,
+        "linear_num_key_heads": 16, "linear_num_value_heads": 32, "linear_key_head_dim": 128,
+        "linear_value_head_dim": 64, "linear_conv_kernel_dim": 4, "full_attention_interval": 4, "num_experts": 4,
+        "num_experts_per_tok": 2, "moe_intermediate_size": 128, "shared_expert_intermediate_size": 128,
+        "decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": True, "tie_word_embeddings": False,
+        "rms_norm_eps": 1e-6, "hidden_act": "silu"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("phase", "library", "steps"),
+    [
+        (0, "chunk_gated_delta_rule", 1000),
+        (1, "fused_recurrent_gated_delta_rule", 1),
+    ],
+)
+def test_measured_recurrences_are_the_work_of_networks_that_have_them(phase: int, library: str, steps: int) -> None:
+    row = gated_delta(delta_net(library, steps), "").work[0]
+    graph = decoder_graphs(load_config(QWEN))[phase]
+    scan = next(work for work in tabulate(graph) if work.kind == "scan")
+    for name in ("m", "groups", "ops", "launches"):
+        assert row[CELLS.index(name)] == evaluate(getattr(scan, name), {"batch": 2, "seq": steps, "past": 64})

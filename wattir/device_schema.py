@@ -64,7 +64,7 @@ FAMILY_FALLBACK = {
     "depthwise": "conv", "stem": "conv", "conv3x3": "matmul", "conv": "matmul", "attention": "matmul",
     "decode": "attention", "mla": "attention", "recurrent": "matmul", "experts": "matmul",
     "softmax": "norm", "group_norm": "norm", "norm": "pointwise", "reduction": "pointwise", "pooling": "pointwise",
-    "resize": "pointwise",
+    "resize": "pointwise", "conv1d": "depthwise",
     "quantize": "pointwise", "copy": "pointwise", "gather": "copy", "scatter": "gather", "random": "pointwise",
     "sort": "pointwise", "fft": "pointwise", "scan": "pointwise", "collective": "pointwise", "host": "pointwise",
     "unknown": "pointwise", "pointwise": "matmul",

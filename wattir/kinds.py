@@ -45,8 +45,11 @@ KINDS: dict[str, Kind] = {
         functions=frozenset({"lstm", "gru", "rnn"}),
     ),
     "scan": Kind(
-        "State-space recurrence: `steps` times, `elements` numbers of state are updated with `ops` operations each.",
+        "State-space recurrence: `steps` times, `elements` numbers of state are updated with `ops` operations each. "
+        "chunk: so many steps become products with each other before they reach the state, where kernels do so "
+        "(Mamba-2, delta nets).",
         ("function", "steps", "elements", "ops"),
+        ("chunk",),
     ),
     "norm": Kind(
         "Normalization over `length` elements. ins: x, then scale, shift and statistics.",
@@ -98,7 +101,7 @@ TUPLE_ATTRS = ("kernel", "in_spatial", "out_spatial")
 
 TEXT_ATTRS = ("function", "math")
 FLAG_ATTRS = ("causal", "transposed")
-DIVISOR_ATTRS = ("groups", "ranks")
+DIVISOR_ATTRS = ("groups", "ranks", "chunk")
 """Attributes that are texts, flags, and Sizes of at least 1; the others are Sizes."""
 
 CONTRACTIONS = ("matmul", "conv", "attention", "recurrent")

@@ -104,6 +104,41 @@ def recurrent(
     )  # fmt: skip
 
 
+def scan(
+    function: str,
+    batch: Size,
+    steps: Size,
+    heads: Size,
+    key_dim: Size,
+    value_dim: Size,
+    ops: Size,
+    dtype: str = "bf16",
+    *,
+    key_heads: Size | None = None,
+    chunk: Size | None = None,
+    cached: bool | None = None,
+) -> Graph:
+    """A recurrence over keys, queries [batch, steps, key_heads, key_dim] and values [batch, steps, heads, value_dim].
+
+    Its state of fp32 [batch, heads, key_dim, value_dim] is updated with `ops` operations a number at every step, in
+    chunks of so many steps, or step by step. It is read and written if `cached` (default: where there is one step),
+    otherwise only written.
+    """
+    keys = (batch, steps, heads if key_heads is None else key_heads, key_dim)
+    passes = 2 if cached or (cached is None and steps == 1) else 1
+    tensors = {
+        "q": (keys, "input"),
+        "k": (keys, "input"),
+        "v": ((batch, steps, heads, value_dim), "input"),
+        "state": ((passes, batch, heads, key_dim, value_dim), "state"),
+    }
+    chunked = {} if chunk is None else {"chunk": chunk}
+    return _layer(
+        "scan", dtype, tensors, (batch, steps, heads, value_dim), function=function, steps=steps,
+        elements=batch * heads * key_dim * value_dim, ops=ops, **chunked,
+    )  # fmt: skip
+
+
 def norm(rows: Size, length: Size, dtype: str = "bf16", *, function: str = "layer_norm") -> Graph:
     """A normalization of `rows` rows of `length` elements."""
     tensors = {"x": ((rows, length), "input"), "scale": ((length,), "weight")}
@@ -147,11 +182,15 @@ def gather(rows: Size, length: Size, indices: Size, dtype: str = "bf16") -> Grap
 def _layer(kind: str, dtype: str, tensors: Mapping[str, tuple[Shape, str]], out: Shape, **attrs: Any) -> Graph:
     builder = GraphBuilder(kind)
     for name, (shape, role) in tensors.items():
-        builder.tensor(name, shape, "int64" if name == "ids" else dtype, role)
+        builder.tensor(name, shape, _DTYPE_OF.get(name, dtype), role)
     builder.tensor("out", out, dtype)
     builder.op(kind, tuple(tensors), ("out",), name=kind, source=kind, **attrs)
     inputs = tuple(name for name, (_, role) in tensors.items() if role in ("input", "state"))
     return builder.finish(inputs, ("out",))
+
+
+_DTYPE_OF = {"ids": "int64", "state": "fp32"}
+"""Tensors that are not of the layer's type."""
 
 
 def _each(value: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
@@ -160,5 +199,5 @@ def _each(value: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
 
 __all__ = [
     "attention", "conv", "copy", "gather", "matmul", "norm", "pointwise", "pooling", "recurrent", "reduction",
-    "softmax",
+    "scan", "softmax",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ Of several relatives of one kind the coefficients are the geometric mean, the ne
 errors of its own, and fewer are passed on so. A variant takes those of the nearest alone. All others give what those
 before them lack: number types, families of kernels, corrections by library.
 
-B200 from H200 alone comes out 28.9 % off in seconds and 31.0 % in joules, H200 from B200 19.0 and 26.2 % (medians over
+B200 from H200 alone comes out 28.0 % off in seconds and 30.1 % in joules, H200 from B200 18.6 and 24.8 % (medians over
 kernels_power, 2026-11-28). The physics fitted to B200's own rows is 17.5 and 29.3 % off: 71 % of them ran in libraries
 of which the H200 has no row, and where both ran one, its code for the new generation is not as far (experts 0.8 to 1.07
 of the H200's seconds, where the limits' ratio is 0.44 to 0.62). Tried, without a gain that held both ways and between
@@ -24,10 +24,11 @@ Energies that fall by less than rates and bandwidths grow (to the power 0.7, and
 2 and 7 points off these two, and add 2 to the mean over 34 sets of pairs of GPUs: left.
 
 Where both machines ran one library B200's seconds come out 18 % off. By kind of kernel: products in bf16 11 and 9 %
-(B200, H200), latent attention 10 to 25 and 11 to 21 %, encoders 17 and 14 %, delta nets 26 and 11 %. Beyond 20 % are
-experts (25 to 58, 29 to 59 %: the same Triton kernels take 1.3 times what limits say), number types and servers that
-the lender has not (fp4 40 %, TensorRT-LLM's attention 34 %: its launches take 14 us where vLLM's take 9), and products
-of 8 bit numbers in blocks, which are slower on B200 than on H200.
+(B200, H200), latent attention 10 to 25 and 11 to 21 %, encoders 17 and 14 %, delta nets 12 and 7 %. Beyond 20 % are
+Mamba-2 (27 % on B200, of whose library the H200 has no row), experts (25 to 58, 29 to 59 %: the same Triton kernels
+take 1.3 times what limits say), number types and servers that the lender has not (fp4 40 %, TensorRT-LLM's attention
+34 %: its launches take 14 us where vLLM's take 9), and products of 8 bit numbers in blocks, which are slower on B200
+than on H200.
 
 A relative is the nearer the more of these it shares, in this order: maker, class of memory (HBM, GDDR, DDR), and
 architecture. The relatives of a device file stand in that order; of GPUs of one kind, those with joules come first.

@@ -2,72 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from .library import SCALE_LAUNCHES, libraries, made_rows
-from .rows import Array, Rows, joined
+from wattir.dims import symbol
+from wattir.layers import scan
 
-CHUNK = 64.0
-"""Steps that a gated delta rule treats at once."""
+from .library import SCALE_LAUNCHES, libraries, made_rows, seconds_and_joules
+from .rows import Rows, joined, layer_rows
+
 STEPS_OF_THREAD = 8.0
 """16 bytes; with 128 threads a block takes as long for 8 steps as for 512 and twice that for 1024, as measured."""
+HOST_LAUNCHES = 65.0
+"""Of vLLM's ``causal_conv1d_fn``, which looks at the lengths of its sequences on the host: 210 to 230 us on either GPU
+at least."""
 
 
 def gated_delta(table: Any, dtype: str) -> Rows:
-    """Short convolutions and the recurrence of a gated delta net, grouped by batch and length."""
-    t = {name: table[name].to_numpy(float) for name in
-         ("batch_size", "seq_len", "num_k_heads", "head_k_dim", "num_v_heads", "head_v_dim", "d_conv")}  # fmt: skip
-    keys, values = t["num_k_heads"] * t["head_k_dim"], t["num_v_heads"] * t["head_v_dim"]
-    state = t["num_v_heads"] * t["head_k_dim"] * t["head_v_dim"]
-    per_step = 2.0 * state + t["num_v_heads"] * _chunk(t["seq_len"]) * (t["head_k_dim"] + t["head_v_dim"])
-    channels = np.where(_convolution(table), keys, 2.0 * keys + values)  # convolutions of all widths take the same
-    return _layer(table, t, channels, t["num_v_heads"], t["head_v_dim"], state, per_step)
+    """Short convolutions or the recurrence of a gated delta net, grouped by batch and length."""
+    if _source(table).startswith("causal_conv1d"):  # those of all widths of values take the same
+        return _convolution(table, table.num_k_heads * table.head_k_dim)
+    columns = {"heads": "num_v_heads", "key_heads": "num_k_heads", "key_dim": "head_k_dim", "value_dim": "head_v_dim"}
+    return _recurrence(table, columns, function="gated_delta", ops=8, chunk=64)
 
 
 def mamba2(table: Any, dtype: str) -> Rows:
-    """Short convolutions and the recurrence of Mamba-2, grouped by batch and length."""
-    t = {name: table[name].to_numpy(float) for name in
-         ("batch_size", "seq_len", "nheads", "head_dim", "n_groups", "d_state", "d_conv", "chunk_size")}  # fmt: skip
-    inner = t["nheads"] * t["head_dim"]
-    state = inner * t["d_state"]
-    chunk = np.minimum(t["chunk_size"], t["seq_len"])
-    per_step = 2.0 * state + t["nheads"] * chunk * (t["head_dim"] + t["d_state"])
-    return _layer(table, t, inner + 2.0 * t["n_groups"] * t["d_state"], t["nheads"], t["head_dim"], state, per_step)
+    """Short convolutions or the recurrence of Mamba-2, grouped by batch and length."""
+    if _source(table).startswith("causal_conv1d"):
+        return _convolution(table, table.nheads * table.head_dim + 2 * table.n_groups * table.d_state)
+    columns = {"heads": "nheads", "key_heads": "n_groups", "key_dim": "d_state", "value_dim": "head_dim",
+               "chunk": "chunk_size"}  # fmt: skip
+    return _recurrence(table, columns, function="ssd", ops=6)
 
 
-def _chunk(length: Array) -> Array:
-    return np.minimum(length, CHUNK)
+def _source(table: Any) -> str:
+    """The kernel of all rows."""
+    return str(libraries(table).iloc[0])
 
 
-def _convolution(table: Any) -> Array:
-    found: Array = libraries(table).str.startswith("causal_conv1d").to_numpy()
-    return found
+def _recurrence(table: Any, columns: Mapping[str, str], **rule: Any) -> Rows:
+    """Rows of `wattir.layers.scan`. Kernels for prompts take one step as they take two, and begin with no state."""
+    step = _source(table).startswith("fused_recurrent")
+    names = {"batch": "batch_size", "steps": "seq_len", **columns}
+    sizes = {name: table[column].to_numpy(float) for name, column in names.items()}
+    sizes["steps"] = np.maximum(sizes["steps"], 1.0 if step else 2.0)
+    free: dict[str, Any] = {name: symbol(name) for name in sizes}
+    graph = scan(**free, **rule, cached=step)
+    return layer_rows(graph, sizes, group=joined(table, "batch_size", "seq_len"), **seconds_and_joules(table))
 
 
-def _layer(
-    table: Any, t: dict[str, Array], channels: Array, heads: Array, width: Array, state: Array, per_step: Array
-) -> Rows:
-    """`state` numbers a sequence, `per_step` multiply-adds a token; a convolution has `d_conv` a channel.
+def _convolution(table: Any, channels: Any) -> Rows:
+    """A block walks over one channel of one sequence, each of its threads over `STEPS_OF_THREAD`.
 
-    A block of a convolution walks over one channel of one sequence, each of its threads over `STEPS_OF_THREAD`.
+    `d_conv` multiply-adds and a SiLU a token and channel; of each channel as many numbers are kept.
     """
-    tokens = t["batch_size"] * t["seq_len"]
-    conv, blocks = _convolution(table), libraries(table).eq("causal_conv1d_fn").to_numpy()
-    group = joined(table, "batch_size", "seq_len")
-    macs = np.where(conv, 0.0, tokens * per_step)
-    lanes = t["batch_size"] * heads
+    batch, steps, width, wide = (
+        column.to_numpy(float) for column in (table.batch_size, table.seq_len, table.d_conv, channels)
+    )
+    elements, prompt = batch * steps * wide, _source(table).endswith("_fn")
+    wrapped = prompt and table.framework.astype(str).iloc[0] == "vLLM"
     cells = {
-        "macs_causal": macs, "m": np.where(blocks, np.ceil(t["seq_len"] / STEPS_OF_THREAD), t["seq_len"]),
-        "n": np.where(conv, 0.0, width), "k": np.where(conv, channels, per_step / (heads * width)),
-        "groups": np.where(conv, t["batch_size"] * np.where(blocks, channels, 1.0), lanes),
-        "ops": np.where(conv, 2.0 * t["d_conv"] * tokens * channels, 0.0), "special": tokens * channels,
-        "activation_bytes": 2.0 * tokens * (2.0 * channels + np.where(conv, 0.0, heads * width)),
-        "state_bytes": np.where(conv, 4.0 * t["d_conv"] * t["batch_size"] * channels, 8.0 * t["batch_size"] * state),
-        "launches": np.where(conv | (t["seq_len"] == 1.0), 1.0, 5.0),
+        "m": np.ceil(steps / STEPS_OF_THREAD) if prompt else 0.0, "groups": batch * wide,
+        "ops": 2.0 * width * elements, "special": elements, "activation_bytes": 4.0 * elements,
+        "state_bytes": 4.0 * width * batch * wide, "launches": HOST_LAUNCHES if wrapped else 1.0,
     }  # fmt: skip
-    return made_rows("scan", "bf16", cells, table, group)
+    return made_rows("conv1d", "bf16", cells, table, joined(table, "batch_size", "seq_len"))
 
 
 def compute_scale(table: Any, dtype: str) -> Rows:

@@ -99,8 +99,8 @@ def _own_sources(device: str) -> tuple[Source, ...]:
 
 NO_JOULES = ("Its watts inform its own libraries' corrections, not the physics: those of attention are far below what "
              "first-party rows of the same kernels on H200 draw; most likely inputs that do not toggle.")  # fmt: skip
-KERNEL_FAMILIES = ("matmul", "attention", "decode", "experts", "experts.fp8", "mla", "scan", "quantize",
-                   "collective")  # fmt: skip
+KERNEL_FAMILIES = ("matmul", "attention", "decode", "experts", "experts.fp8", "mla", "scan", "conv1d",
+                   "quantize", "collective")  # fmt: skip
 TORCH_FAMILIES = ("matmul", "conv", "conv3x3", "stem", "depthwise", "norm", "pointwise", "pooling")
 EAGER_FAMILIES = ("matmul", "norm", "pointwise", "softmax")
 OWN_FAMILIES = ("conv", "conv3x3", "stem", "depthwise", "norm", "group_norm", "softmax", "pointwise", "reduction",

@@ -92,8 +92,8 @@ def priors_of(
             priors[f"{family} cache_rate"] = Prior(1.0, 0.5, 0.05, 20.0)
         if family.partition(".")[0] in ("attention", "decode"):
             priors[f"{family} wave_s"] = Prior(2e-6, 0.7, 1e-9, 1e-3)
-        if family == "scan":
-            priors["scan wave_s"] = Prior(1e-6, 1.0, 1e-10, 1e-3)
+        if family == "conv1d":  # a block for each channel of each sequence, not for each 64 of them
+            priors["conv1d wave_s"] = Prior(1e-7, 0.7, 1e-10, 1e-5)
         if family == "norm" and device.kind == "gpu":
             priors["norm wave_s"] = Prior(2e-8, 1.0, 1e-10, 1e-5)
     priors["small_rate"] = Prior(0.7, 0.3, 0.1, 1.0)

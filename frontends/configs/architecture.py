@@ -63,13 +63,15 @@ class LatentAttention:
 @dataclass(frozen=True, slots=True)
 class Mamba:
     """Mamba-2: `heads` of `head_dim` with `state` numbers for each channel, `groups` of inputs and outputs, a
-    convolution over `width` positions. `bias`: of the products; `norm`: of the results, before the last product."""
+    convolution over `width` positions, prompts in chunks of `chunk`. `bias`: of the products; `norm`: of the results,
+    before the last product."""
 
     heads: int
     head_dim: int
     state: int
     groups: int
     width: int = 4
+    chunk: int = 256
     bias: bool = False
     conv_bias: bool = True
     norm: bool = True

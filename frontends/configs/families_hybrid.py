@@ -61,6 +61,7 @@ def mamba2_of(k: Keys, **changes: Any) -> Mamba:
         "heads": heads, "head_dim": head_dim, "state": k.whole("ssm_state_size", "mamba_d_state", "state_size"),
         "groups": k.whole("n_groups", "mamba_n_groups", "mamba_ngroups", default=1),
         "width": k.whole("conv_kernel", "mamba_d_conv", default=4),
+        "chunk": k.whole("chunk_size", "mamba_chunk_size", default=256),
         "bias": k.flag("mamba_proj_bias", k.flag("use_bias")),
         "conv_bias": k.flag("mamba_conv_bias", k.flag("use_conv_bias", True)),
     }  # fmt: skip

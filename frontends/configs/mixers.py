@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ from wattir.kinds import DTYPE_BYTES
 
 STATE_DTYPE = "fp32"
 """Of recurrent states: the mamba_ssm and fla kernels keep them in 32 bits."""
+DELTA: Mapping[str, Any] = {"function": "gated_delta", "ops": 8, "chunk": 64}
+"""Of gated delta nets, in the chunks of fla's kernels."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +213,7 @@ def _mamba(w: Writer, x: str, a: Mamba, span: Span) -> str:
     mixed = w.linear("in_proj", x, 2 * inner + bc + heads, a.bias)
     mixed = _short_conv(w, mixed, inner + bc, a.width, span, a.conv_bias)
     rates = tuple(w.weight(name, (heads,)) for name in ("A_log", "D", "dt_bias"))
-    out = _recurrence(w, mixed, span, inner, heads * a.head_dim * a.state, 6, *rates)
+    out = _recurrence(w, mixed, span, inner, heads * a.head_dim * a.state, *rates, function="ssd", ops=6, chunk=a.chunk)
     out = w.act("gate", "silu", out, mixed)
     out = w.norm("norm", out, "rms_norm") if a.norm else out
     return w.linear("out_proj", out, hidden, a.bias)
@@ -225,7 +228,7 @@ def _first_mamba(w: Writer, x: str, a: FirstMamba, span: Span) -> str:
     rates = w.linear("dt_proj", w.op("copy", "dt", (steps,), (span.batch, span.new, a.rank), "slice", function="slice"),
                      inner, bias=True)  # fmt: skip
     decays = (w.weight("A_log", (inner, a.state)), w.weight("D", (inner,)))
-    out = _recurrence(w, mixed, span, inner, inner * a.state, 6, steps, rates, *decays)
+    out = _recurrence(w, mixed, span, inner, inner * a.state, steps, rates, *decays, function="selective", ops=6)
     return w.linear("out_proj", w.act("gate", "silu", out, mixed), hidden, a.bias)
 
 
@@ -245,7 +248,7 @@ def _kimi_delta(w: Writer, x: str, a: KimiDelta, span: Span) -> str:
     forget, gate = (_low_rank(w, name, x, a.rank, wide) for name in ("f", "g"))
     rates = w.linear("b_proj", x, heads)
     decays = (w.weight("A_log", (heads,)), w.weight("dt_bias", (wide,)))
-    out = _recurrence(w, conv, span, wide, heads * a.head_dim**2, 8, forget, rates, *decays)
+    out = _recurrence(w, conv, span, wide, heads * a.head_dim**2, forget, rates, *decays, **DELTA)
     out = w.act("gate", "sigmoid", w.norm("o_norm", out, "rms_norm", length=a.head_dim), gate)
     return w.linear("o_proj", out, hidden)
 
@@ -266,7 +269,7 @@ def _delta(w: Writer, x: str, a: DeltaNet, span: Span) -> str:
     rates = w.linear("in_proj_ba", x, 2 * v_heads)
     conv = _short_conv(w, mixed, 2 * keys + values, a.width, span, bias=False)
     decays = tuple(w.weight(name, (v_heads,)) for name in ("A_log", "dt_bias"))
-    out = _recurrence(w, conv, span, values, v_heads * a.k_dim * a.v_dim, 8, rates, *decays)
+    out = _recurrence(w, conv, span, values, v_heads * a.k_dim * a.v_dim, rates, *decays, **DELTA)
     out = w.act("gate", "silu", w.norm("norm", out, "rms_norm", length=a.v_dim), mixed)
     return w.linear("out_proj", out, hidden)
 
@@ -284,11 +287,12 @@ def _short_conv(
     return w.act("conv_act", "silu", out) if act else out
 
 
-def _recurrence(w: Writer, x: str, span: Span, width: int, elements: int, ops: int, *others: str) -> str:
-    """`ops` operations for each number of the state and position: decay, input, sum, read-out."""
+def _recurrence(w: Writer, x: str, span: Span, width: int, elements: int, *others: str, **rule: Any) -> str:
+    """`rule`: its `function`, `ops` for each number of the state and position (decay, input, sum, read-out), and the
+    positions of a `chunk` unless they are taken one by one."""
     ins = (x, *others, *_kept(w, "ssm_state", (span.batch, elements), span, STATE_DTYPE))
-    return w.op("scan", "scan", ins, (span.batch, span.new, width), "scan", function="selective", steps=span.new,
-                elements=span.batch * elements, ops=ops)  # fmt: skip
+    return w.op("scan", "scan", ins, (span.batch, span.new, width), "scan", steps=span.new,
+                elements=span.batch * elements, **rule)  # fmt: skip
 
 
 def _kept(w: Writer, name: str, shape: tuple[Size, ...], span: Span, dtype: str = "") -> tuple[str, ...]:

@@ -74,7 +74,8 @@ def linear_attention(node: Node) -> None:
     function = text(node.attr("update_rule", "gated_delta"))
     ops = 2 + ("gated" in function) + 2 * ("delta" in function) + 2 * (heads // kv_heads)
     outs = (result, state)
-    node.emit("scan", outs=outs, function=function, steps=steps, elements=state.elements, ops=ops)
+    node.emit("scan", outs=outs, function=function, steps=steps, elements=state.elements, ops=ops,
+              chunk=int(node.attr("chunk_size", 64)))  # fmt: skip
 
 
 def _state_dtype(node: Node, q: Value) -> str:
