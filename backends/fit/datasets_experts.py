@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .library import libraries, made_rows, stacked
-from .routing import routed
+from .routing import routed, visiting
 from .rows import Array, Rows, joined
 
 WEIGHTS = {
@@ -35,6 +36,9 @@ def moe(table: Any, dtype: str) -> Rows:
     inner = table.inter_size.to_numpy(float) / table.moe_tp_size.to_numpy(float)
     gates = np.where(libraries(table).isin(UNGATED), 1.0, 2.0)
     rows, experts = np.maximum(_routed(table), 1.0)
+    remote = _multiplies_remote(table)
+    tokens[remote] = np.maximum(_by_routing(visiting, table[remote]), 1.0)
+    rows[remote] = (tokens * table.topk.to_numpy(float))[remote]
     whole = libraries(table).str.contains(WHOLE).to_numpy()
     placed = np.where(whole, tokens * table.topk.to_numpy(float), rows)
     products = (
@@ -57,7 +61,30 @@ def moe(table: Any, dtype: str) -> Rows:
 
 def _routed(table: Any) -> Array:
     """`routed` of every row [2, rows]."""
+    return _by_routing(routed, table).reshape(-1, 2).T
+
+
+def _by_routing(find: Callable[[int, int, int, str, int], Any], table: Any) -> Array:
+    """What a function of `wattir.backends.fit.routing` finds for every row."""
     keys = ("num_experts", "topk", "moe_ep_size", "distribution", "num_tokens")
     columns = (table[name].tolist() for name in keys)
-    return np.array([routed(int(e), int(k), int(ep), spread, int(t)) for e, k, ep, spread, t in
-                     zip(*columns, strict=True)]).reshape(-1, 2).T  # fmt: skip
+    return np.array([find(int(e), int(k), int(ep), spread, int(t)) for e, k, ep, spread, t in
+                     zip(*columns, strict=True)], float)  # fmt: skip
+
+
+def _multiplies_remote(table: Any) -> Array:
+    """Where tokens' choices on other devices are multiplied too, by the first expert of this one.
+
+    aiconfigurator's collector (collector/sglang/collect_moe.py, ``topk_ids.clamp(min=0)``) does so for SGLang: tokens
+    that visit the device bring all of their choices. The times say the same: under balanced loads one of 2 to 8
+    devices takes as long as one that has all 128 experts, one of 16 half. In the rows of 0.5.14, layers of 8 experts
+    alone are so; there all others mask what is not theirs.
+    """
+    text = {name: table.reindex(columns=[name], fill_value="")[name].astype(str) for name in ("framework", "version")}
+    clamped = text["version"].eq(CLAMPED_VERSION) | table.num_experts.le(CLAMPED_EXPERTS)
+    found: Array = (text["framework"].eq("SGLang") & clamped & table.moe_ep_size.gt(1)).to_numpy()
+    return found
+
+
+CLAMPED_VERSION = "0.5.10"
+CLAMPED_EXPERTS = 8

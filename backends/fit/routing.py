@@ -27,26 +27,67 @@ def routed(count: int, chosen: int, devices: int, distribution: str, tokens: int
 
 
 def _balanced(count: int, chosen: int, devices: int, tokens: int) -> tuple[float, float]:
-    """Token t has experts t + i stride, for i of `chosen`; fewer tokens than a stride are spread over it."""
-    stride = -(-count // chosen)
     rounds, rest = divmod(tokens, count)
-    first = np.arange(rest) * max(1.0, stride / tokens)
-    experts = (first[:, None] + stride * np.arange(chosen)).astype(int) % count
-    loads = rounds * chosen + np.bincount(experts.ravel(), minlength=count)[: count // devices]
-    return float(loads.sum()), float((loads > 0).sum())
+    loads = rounds * chosen + np.bincount(_in_turn(count, chosen, tokens, rest).ravel(), minlength=count)
+    of_device = loads[: count // devices]
+    return float(of_device.sum()), float((of_device > 0).sum())
+
+
+def _in_turn(count: int, chosen: int, tokens: int, first: int) -> Array:
+    """The experts of the `first` tokens [first, chosen]: token t has t + i stride, for i of `chosen`; fewer tokens than
+    a stride are spread over it."""
+    stride = -(-count // chosen)
+    start = np.arange(first) * max(1.0, stride / tokens)
+    found: Array = (start[:, None] + stride * np.arange(chosen)).astype(int) % count
+    return found
 
 
 def _power_law(count: int, chosen: int, devices: int, tokens: int, exponent: float) -> tuple[float, float]:
-    """Means over the same `DRAWS` for all numbers of tokens: neighbours do not differ by chance."""
+    loads, busiest = _loads(count, chosen, devices, tokens, exponent)
+    dealt = (tokens * chosen - loads.sum(axis=1)) / devices
+    of_device = loads.reshape(DRAWS, devices, -1)[np.arange(DRAWS), busiest]
+    idle = (of_device == 0.0).sum(axis=1)
+    reached = count // devices - idle + np.clip(dealt, 0.0, idle)
+    return float((of_device.sum(axis=1) + dealt).mean()), float(reached.mean())
+
+
+def _loads(count: int, chosen: int, devices: int, tokens: int, exponent: float) -> tuple[Array, Array]:
+    """Rows of every expert [`DRAWS`, count], and the device with the most: the same draws for all numbers of tokens, so
+    that neighbours do not differ by chance."""
     low, high = (1.0, 0.8 * tokens) if tokens * chosen > count else (0.01, 2.0)
     share = _bounded(exponent, low, high, _uniform(count))
     loads = np.minimum(np.round(share / share.sum(axis=1, keepdims=True) * tokens * chosen), tokens)
-    dealt = (tokens * chosen - loads.sum(axis=1)) / devices
-    of_device = loads.reshape(DRAWS, devices, count // devices)
-    busiest = of_device[np.arange(DRAWS), of_device.sum(axis=2).argmax(axis=1)]
-    idle = (busiest == 0.0).sum(axis=1)
-    reached = count // devices - idle + np.clip(dealt, 0.0, idle)
-    return float((busiest.sum(axis=1) + dealt).mean()), float(reached.mean())
+    return loads, loads.reshape(DRAWS, devices, -1).sum(axis=2).argmax(axis=1)
+
+
+@cache
+def visiting(count: int, chosen: int, devices: int, distribution: str, tokens: int) -> float:
+    """How many tokens have one of their experts, or more, on the measured device.
+
+    Under a power law the experts by falling load, each as often as it has rows, are dealt to the tokens one after the
+    other: an expert's tokens are an arc of the circle of all tokens, a device's the union of its experts' arcs.
+    """
+    local = count // devices
+    if not distribution.startswith("power_law"):
+        rounds, rest = divmod(tokens, count)
+        visits = [(_in_turn(count, chosen, tokens, n) < local).any(axis=1).sum() for n in (min(count, tokens), rest)]
+        return float(rounds * visits[0] + visits[1])
+    loads, busiest = _loads(count, chosen, devices, tokens, float(distribution.rpartition("_")[2]))
+    order = np.argsort(-loads, axis=1, kind="stable")
+    length = np.take_along_axis(loads, order, axis=1)
+    start = (np.cumsum(length, axis=1) - length) % tokens
+    length = np.where(order // local == busiest[:, None], length, 0.0)
+    begin, end = (np.clip(np.hstack([at, at - tokens]), 0.0, tokens) for at in (start, start + length))
+    return float(_union(begin, end).mean())
+
+
+def _union(begin: Array, end: Array) -> Array:
+    """The length that intervals [draws, intervals] cover together [draws]."""
+    order = np.argsort(begin, axis=1)
+    begin, end = (np.take_along_axis(at, order, axis=1) for at in (begin, end))
+    before = np.hstack([np.zeros((len(end), 1)), np.maximum.accumulate(end, axis=1)[:, :-1]])
+    found: Array = np.maximum(end - np.maximum(begin, before), 0.0).sum(axis=1)
+    return found
 
 
 def _bounded(exponent: float, low: float, high: float, uniform: Array) -> Array:
