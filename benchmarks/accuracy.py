@@ -89,34 +89,37 @@ def _report(folder: str, device: Device, what: str, rows: Rows) -> Found:
     return {**head, **plain(evaluate_rows(device, rows))}
 
 
-def cross_validate(data: str, say: Any) -> Iterator[Found]:
-    """A report per source of every plan whose rows are there, each group predicted by a fit without it."""
+def cross_validate(data: str, say: Any) -> Iterator[Found | Left]:
+    """A report per source of every plan whose rows are there, each group predicted by a fit without it; a set that
+    nothing can be fitted to is named, and stops no other."""
     for plan in PLANS.values():
-        path = os.path.join(device_folder(), f"{plan.device}.toml")
-        found = fit(plan, Path(path).read_text(encoding="utf-8"), path, data, say)
-        if found is None:
-            continue
-        sources, _, fitted = found
-        width = dict(zip(("time", "energy"), _widths(sources, fitted, plan), strict=True))
-        for i, source in enumerate(sources):
-            yield {
-                "folder": source.folder,
-                "device": plan.device,
-                "what": source.data_set,
-                **plain(_left_out(i, fitted, width)),
-            }
-    yield from _whole_runs(data, say)
-
-
-def _whole_runs(data: str, say: Any) -> Iterator[Found]:
-    """The same of served models, of their phases, and of images and video."""
+        folders = " and ".join(dict.fromkeys(source.folder for source in plan.sources))
+        yield from guarded(folders, f"fit of {plan.device}", partial(_crossed, plan, data, say))
     for plans in (SERVING, GENERATION):
         for device, fits in plans.items():
             for one in fits:
                 folder = os.path.join(data, one.folder)
                 if one.crossed is not None and os.path.isdir(folder):
-                    for what, report in one.crossed(folder, say):
-                        yield {"folder": one.folder, "device": device, "what": what, **report}
+                    judge = partial(_whole_runs, one, device, folder, say)
+                    yield from guarded(one.folder, f"fit of {device}", judge)
+
+
+def _crossed(plan: Plan, data: str, say: Any) -> Iterator[Found]:
+    path = os.path.join(device_folder(), f"{plan.device}.toml")
+    found = fit(plan, Path(path).read_text(encoding="utf-8"), path, data, say)
+    if found is None:
+        return
+    sources, _, fitted = found
+    width = dict(zip(("time", "energy"), _widths(sources, fitted, plan), strict=True))
+    for i, source in enumerate(sources):
+        head = {"folder": source.folder, "device": plan.device, "what": source.data_set}
+        yield {**head, **plain(_left_out(i, fitted, width))}
+
+
+def _whole_runs(one: Any, device: str, folder: str, say: Any) -> Iterator[Found]:
+    """The same of served models, of their phases, and of images and video."""
+    for what, report in one.crossed(folder, say):
+        yield {"folder": one.folder, "device": device, "what": what, **report}
 
 
 def _left_out(index: int, fitted: Fitted, width: Mapping[str, Array]) -> Found:

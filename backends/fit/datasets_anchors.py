@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from wattir import layers
 
-from .rows import Array, Rows, layer_rows, together
+from .library import no_rows
+from .rows import Array, Rows, layer_rows, one_by_one, together
 from .tables import read_table
 
 PRODUCTS = r"^rung-(?:prec-|tensor-only-(?!wmma)|tensor-16k\.|soak|locked|cap-)"
@@ -28,7 +30,8 @@ def anchors(folder: str, hardware: str) -> Rows:
     """A row a rung: seconds and joules of one product; at the clock that a lowered power limit left."""
     table = anchors_table(folder)
     table = table[table.hardware.eq(hardware) & table.math.ne("")]
-    return together([_rung(row) for row in table.itertuples()])
+    found, _, odd = one_by_one(table.itertuples(), _rung)
+    return replace(together(found) if found else no_rows(), dropped=odd)
 
 
 def _rung(row: Any) -> Rows:

@@ -11,7 +11,7 @@ from wattir import layers
 from wattir.ir import Graph
 
 from .functions import function_graph
-from .rows import JOULES_OF, Rows, joined, network_rows
+from .rows import JOULES_OF, Rows, joined, network_rows, one_by_one
 from .tables import read_table
 
 Row = Any
@@ -24,14 +24,11 @@ def getzner(folder: str) -> Rows:
     sizes = ["layer_kind", "batch", "image_size", "kernel_size", "in_channels", "out_channels", "stride", "padding",
              "in_features", "out_features"]  # fmt: skip
     table = table[~few].groupby(sizes, as_index=False, dropna=False)[["latency_s", "energy_j"]].median()
-    graphs = [_getzner_graph(row) for row in table.itertuples()]
-    kept = table[np.array([graph is not None for graph in graphs], bool)]
+    graphs, known, dropped = one_by_one(table.itertuples(), _getzner_graph)
+    kept = table[known]
     groups = joined(kept, "layer_kind", "in_channels", "out_channels", "in_features", "out_features")
-    rows = network_rows(
-        [graph for graph in graphs if graph is not None], time_s=kept.latency_s, energy_j=kept.energy_j, group=groups,
-        label="layer",
-    )  # fmt: skip
-    return replace(rows, dropped={"few_passes": int(few.sum())})
+    rows = network_rows(graphs, time_s=kept.latency_s, energy_j=kept.energy_j, group=groups, label="layer")
+    return replace(rows, dropped={"few_passes": int(few.sum()), **dropped})
 
 
 def _getzner_graph(row: Row) -> Graph | None:
@@ -47,9 +44,11 @@ def _getzner_graph(row: Row) -> Graph | None:
 
 def _square(row: Row, c_in: float, c_out: float, padding: float) -> Graph | None:
     """A convolution or a max pooling with square images and kernels."""
+    if row.layer_kind not in ("Conv2d", "MaxPool2d"):
+        return None
     size, kernel, stride, pad = (int(value) for value in (row.image_size, row.kernel_size, row.stride, padding))
     if size + 2 * pad < kernel:
-        return None
+        raise ValueError(f"a kernel of {kernel} in an image of {size}")
     if row.layer_kind == "Conv2d":
         return layers.conv(
             int(row.batch), int(c_in), int(c_out), (size, size), (kernel, kernel), "fp32", stride=stride, padding=pad
@@ -62,19 +61,19 @@ def _square(row: Row, c_in: float, c_out: float, padding: float) -> Graph | None
 def willowec(folder: str, host: str) -> Rows:
     """Layers with random sizes on one of two CPUs, grouped by kind and channels."""
     table = read_table(folder, "data")
-    table = table[table.host.eq(host) & table["mode"].eq("inference")]
+    table = table[table.host.eq(host)]
+    trained = table["mode"].ne("inference")
+    table = table[~trained]
     bad = table.quality.eq("bad") | ~(table.latency_s > 0.0) | (table.energy_j <= 0.0)
     short = table.quality.eq("short_lt_1ms") & ~bad
     table = table[~bad]
-    graphs = [_willowec_graph(row) for row in table.itertuples()]
-    kept = table[np.array([graph is not None for graph in graphs], bool)]
+    graphs, known, odd = one_by_one(table.itertuples(), _willowec_graph)
+    kept = table[known]
     energy = kept.energy_j.where(~kept.quality.eq("short_lt_1ms"), np.nan)
-    rows = network_rows(
-        [graph for graph in graphs if graph is not None], time_s=kept.latency_s, energy_j=energy,
-        group=joined(kept, "layer_kind", "c_in", "c_out"), label="layer",
-    )  # fmt: skip
-    dropped = {"marked bad or not positive": int(bad.sum()), f"{JOULES_OF} rows under 1 ms": int(short.sum())}
-    return replace(rows, dropped=dropped)
+    groups = joined(kept, "layer_kind", "c_in", "c_out")
+    rows = network_rows(graphs, time_s=kept.latency_s, energy_j=energy, group=groups, label="layer")
+    dropped = {"not of inference": int(trained.sum()), "marked bad or not positive": int(bad.sum())}
+    return replace(rows, dropped={**dropped, f"{JOULES_OF} rows under 1 ms": int(short.sum()), **odd})
 
 
 def _willowec_graph(row: Row) -> Graph | None:

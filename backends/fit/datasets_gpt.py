@@ -22,7 +22,7 @@ from wattir.ir import Graph
 from wattir.work import Work
 
 from .functions import function_graph
-from .rows import Rows, network_rows
+from .rows import Rows, network_rows, one_by_one
 from .tables import read_table
 
 HEAD = 64
@@ -35,29 +35,31 @@ HALF = {"NVIDIA V100": "fp16", "NVIDIA P100": "fp16", "NVIDIA RTX 2080 Ti": "fp1
 """GPUs without bf16."""
 
 
-def hw_gpt_bench(folder: str, device: str, scales: Sequence[str] = ()) -> Rows:
-    """The models of one machine, of these scales (s, m, l; all if none is said); grouped by scale, width and depth."""
+def hw_gpt_bench(folder: str, device: str, scales: Sequence[str] = (), hardware: str | None = None) -> Rows:
+    """The models of one machine, of these scales (s, m, l; all if none is said); grouped by scale, width and depth.
+    `hardware`: where tables call several machines by one name of a device."""
     table = read_table(folder, "data")
-    table = table[table.device.eq(device)]
+    table = table[table.device.eq(device) & (table.hardware.eq(hardware) | (hardware is None))]
     table = table[table.scale.isin(scales)] if scales else table
     dtype = "fp32" if "cpu" in device else HALF.get(str(table.hardware.iloc[0]), "bf16") if len(table) else "bf16"
-    works = [
-        decoder(
-            int(row.batch_latency), int(row.seq_len), int(row.embed_dim), _first(row.n_layer, row.n_head),
-            _first(row.n_layer, row.mlp_ratio), dtype,
-        )
-        for row in table.itertuples()
-    ]  # fmt: skip
+    works, known, odd = one_by_one(table.itertuples(), lambda row: _decoder(row, dtype))
+    table = table[known]
     widths = zip(table.scale, table.embed_dim, table.n_layer, strict=True)
-    return network_rows(
+    rows = network_rows(
         works, time_s=table.latency_s, energy_j=np.full(len(table), np.nan),
         group=[f"{scale} {width}x{depth}" for scale, width, depth in widths], label=table.scale.astype(str),
     )  # fmt: skip
+    return replace(rows, dropped=odd)
 
 
-def _first(layers_used: int, text: str) -> tuple[int, ...]:
+def _decoder(row: Any, dtype: str) -> tuple[Work, ...]:
+    sizes = (int(row.batch_latency), int(row.seq_len), int(row.embed_dim))
+    return decoder(*sizes, _first(row.n_layer, row.n_head), _first(row.n_layer, row.mlp_ratio), dtype)
+
+
+def _first(layers_used: float, text: str) -> tuple[int, ...]:
     """One number a layer; the lists go on to the deepest model's."""
-    return tuple(int(number) for number in text.split()[:layers_used])
+    return tuple(int(number) for number in text.split()[: int(layers_used)])
 
 
 def decoder(

@@ -10,13 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from wattir.work import Work
 
 from . import irene_models
 from .irene_models import TRANSFORMERS, Shape
-from .rows import Rows, joined, launches, network_rows
+from .rows import Rows, joined, launches, network_rows, one_by_one
 from .tables import read_table
 
 COPIED = ["layer_kind", "batch", "seq_len", "flops", "mem_bytes"]
@@ -37,33 +35,25 @@ def modules(folder: str, name: str) -> Rows:
 
 def models(folder: str, name: str) -> Rows:
     """Whole models, grouped by model."""
-    table = _read(folder, name, "model")
     keys = ["model_id", "batch", "seq_len", "flops"]
+    table = _read(folder, name, "model", keys)
     once = table.groupby(keys, as_index=False)[["latency_s", "gpu_energy_j"]].median()
-    works = [irene_models.whole(_shape(row), row.flops) for row in once.itertuples()]
+    works, known, odd = one_by_one(once.itertuples(), lambda row: irene_models.whole(_shape(row), row.flops))
+    once = once[known]
     groups = [f"model {SAME_BLOCKS.get(model, model)}" for model in once.model_id]
     rows = _rows(works, once, groups, "network")
-    return replace(rows, dropped={"of a model without a description here": table.attrs["unknown"]})
+    return replace(rows, dropped={**table.attrs["dropped"], **odd})
 
 
 def _parts(folder: str, name: str, scope: str, works_of: Callable[[Any], tuple[Work, ...] | None]) -> Rows:
-    table = _read(folder, name, scope)
+    table = _read(folder, name, scope, COPIED)
     once = table.groupby(["model_id", *COPIED], as_index=False)[["latency_s", "gpu_energy_j"]].median()
-    once = once.groupby(COPIED, as_index=False).first()
-    found = [works_of(row) for row in once.itertuples()]
-    has = np.array([works is not None for works in found])
-    kept = once[has]
-    rows = _rows(
-        [works for works in found if works], kept, joined(kept, "layer_kind", "batch", "seq_len"), "layer"
-    )  # fmt: skip
-    return replace(
-        rows,
-        dropped={
-            "copies of one measurement": len(table) - len(once),
-            "of a kind without a graph": int((~has).sum()),
-            "of a model without a description here": table.attrs["unknown"],
-        },
-    )
+    once = once.groupby(COPIED).first().reset_index()
+    works, known, odd = one_by_one(once.itertuples(), lambda row: works_of(row) or None)
+    kept = once[known]
+    rows = _rows(works, kept, joined(kept, "layer_kind", "batch", "seq_len"), "layer")
+    copies = {"copies of one measurement": len(table) - len(once)}
+    return replace(rows, dropped={**copies, **table.attrs["dropped"], **odd})
 
 
 def _rows(works: list[tuple[Work, ...]], table: Any, group: Any, label: str) -> Rows:
@@ -73,13 +63,18 @@ def _rows(works: list[tuple[Work, ...]], table: Any, group: Any, label: str) -> 
     )  # fmt: skip
 
 
-def _read(folder: str, name: str, scope: str) -> Any:
+def _read(folder: str, name: str, scope: str, sizes: list[str]) -> Any:
     table = read_table(folder, "data")
-    same = table.hardware.str.contains(name, regex=False) & table.scope.eq(scope)
-    table = table[same & ~(table.gpu_energy_j <= 0.0) & (table.latency_s > 0.0)]
-    known = table.model_id.isin(TRANSFORMERS)
-    kept = table[known].copy()
-    kept.attrs["unknown"] = int((~known).sum())
+    same = table.hardware.astype(str).str.contains(name, regex=False) & table.scope.eq(scope)
+    table = table[same]
+    seen = ~(table.gpu_energy_j <= 0.0) & (table.latency_s > 0.0)
+    known, sized = table.model_id.isin(TRANSFORMERS), table[sizes].notna().all(axis=1)
+    kept = table[seen & known & sized].copy()
+    kept.attrs["dropped"] = {
+        "no seconds, or no joules above idle": int((~seen).sum()),
+        "of a model without a description here": int((seen & ~known).sum()),
+        "a size is missing": int((seen & known & ~sized).sum()),
+    }
     return kept
 
 

@@ -23,7 +23,7 @@ from wattir.ir import Graph
 from wattir.work import Work
 
 from .functions import function_graph
-from .rows import Array, Rows, launches, network_rows
+from .rows import UNKNOWN, Array, Rows, launches, network_rows, one_by_one
 from .tables import read_table
 from .unlisted import Kernels, completed
 
@@ -33,17 +33,12 @@ ONE_OPERAND = ("scalar_add", "scalar_mul", "unspecified_scalar", "relu", "tanh",
 Key = tuple[str, int, int]
 
 
-def whole_models(folder: str, which: str, peak_flop_per_s: float) -> Rows:
-    """Forwards of one of the sets a10, a100, h100, dvfs; grouped by model, each at the clock that was asked for."""
+def whole_models(folder: str, which: str, peak_flop_per_s: float, hardware: str | None = None) -> Rows:
+    """Forwards of one of the sets a10, a100, h100, dvfs; grouped by model, each at the clock that was asked for.
+    `hardware`: where a set is of several machines."""
     table = read_table(folder, "data")
-    table = table[table["set"] == which]
-    keys = [_key(name) for name in table.workload]
-    found = [None if key is None else _kernels(folder, key) for key in keys]
-    has = np.array([kernels is not None for kernels in found])
-    works = [
-        _works(_text(completed(kernels)), dtype, _tokens(key, kernels))
-        for key, kernels, dtype in zip(keys, found, table.dtype, strict=True) if kernels is not None and key is not None
-    ]  # fmt: skip
+    table = table[(table["set"] == which) & (table.hardware.eq(hardware) | (hardware is None))]
+    works, has, odd = one_by_one(zip(table.workload, table["dtype"], strict=True), lambda row: _forward(folder, *row))
     kept = table[has]
     asked = kept.workload.str.extract(CLOCK)[0].astype(float)
     rows = network_rows(
@@ -52,7 +47,19 @@ def whole_models(folder: str, which: str, peak_flop_per_s: float) -> Rows:
     )  # fmt: skip
     flop = np.bincount(rows.sample, 2.0 * rows.work[:, 0] * rows.times, rows.samples)
     rows = rows.without({"failed run: more FLOP/s than the peak": flop / rows.time_s > peak_flop_per_s})
-    return replace(rows, dropped={**rows.dropped, "of a model without a kernel list": int((~has).sum())})
+    return replace(rows, dropped={**rows.dropped, NO_LIST: odd.pop(UNKNOWN, 0), **odd})
+
+
+NO_LIST = "of a model without a kernel list"
+
+
+def _forward(folder: str, workload: str, dtype: str) -> tuple[Work, ...] | None:
+    """The kernels of a forward; None where no list tells."""
+    key = _key(workload)
+    kernels = None if key is None else _kernels(folder, key)
+    if key is None or kernels is None:
+        return None
+    return _works(_text(completed(kernels)), dtype, _tokens(key, kernels)) or None
 
 
 def _key(name: str) -> Key | None:

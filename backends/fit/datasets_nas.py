@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .nas_bench_201 import RUNTIMES, depends_on_input, network, structure
-from .rows import Rows, launches, network_rows
+from .rows import Rows, launches, network_rows, one_by_one
 from .tables import read_table
 
 SHORT_S = 1e-4
@@ -22,13 +22,15 @@ def nas_bench_201(folder: str, device: str, framework: str) -> Rows:
     """Networks on one core of a Raspberry Pi 5 under one of three frameworks, or on a phone (seconds only)."""
     table = read_table(folder, "data")
     table = table[table.device.eq(device) & table.framework.eq(framework)]
-    copies, short = ~table.is_measured_rep, table.latency_s < SHORT_S
+    copies, short = table.is_measured_rep.ne(True), table.latency_s < SHORT_S
     table = table[~copies & ~short]
-    works = [network(arch, task, framework) for arch, task in zip(table.arch_str, table.task, strict=True)]
+    works, known, odd = one_by_one(table.itertuples(), lambda row: network(row.arch_str, row.task, framework))
+    table = table[known]
     rows = network_rows(
         works, time_s=table.latency_s, energy_j=table.energy_j, group=table.arch_str.map(structure), label=table.task
     )
-    return replace(rows, dropped={"isomorphic copies": int(copies.sum()), "under 0.1 ms": int((short & ~copies).sum())})
+    dropped = {"isomorphic copies": int(copies.sum()), "under 0.1 ms": int((short & ~copies).sum())}
+    return replace(rows, dropped={**dropped, **odd})
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def nas_latency(folder: str, column: str) -> Rows:
     """Networks for CIFAR-100 on one machine, seconds only; the host counts where a GPU runs them op by op."""
     known = COLUMNS[column]
     table = read_table(folder, TABLE)
+    _, cells, odd = one_by_one(table.arch_str, lambda arch: network(arch, "cifar100", known.runtime, known.batch))
+    table = table[cells]
     seconds = table[LATENCY + column].to_numpy(float)
     constant = ~table.arch_str.map(depends_on_input).to_numpy(bool) & RUNTIMES[known.runtime].drops_none
     kept = np.flatnonzero(~constant & (seconds > 0.0))
@@ -74,7 +78,7 @@ def nas_latency(folder: str, column: str) -> Rows:
         group=table.arch_str.iloc[kept].map(structure), label="network", host_ops=_host_ops(works, column),
     )  # fmt: skip
     unmeasured = ~(seconds > 0.0) & ~constant
-    return replace(rows, dropped={CONSTANT: int(constant.sum()), "no seconds": int(unmeasured.sum())})
+    return replace(rows, dropped={CONSTANT: int(constant.sum()), "no seconds": int(unmeasured.sum()), **odd})
 
 
 CONSTANT = "of a constant: the output is no function of the input, and the runtime drops nearly all of it"

@@ -111,7 +111,9 @@ def serving_rows(table: Any, device: Device) -> ServingRows:
     Columns: model, task, tp, ep, dp, pp, texts, osl, spread, later (`window`), time_s, energy_j, stalled.
     """
     served: dict[tuple[Any, ...], Served | str] = {}
-    found, kept, dropped = [], [], dict[str, int]()
+    sized = table[["tp", "ep", "dp", "pp", "texts", "osl"]].gt(0).all(axis=1) & table.model.notna()
+    found, kept, dropped = [], [], {"a size is missing or out of range": int((~sized).sum())}
+    table = table[sized]
     for place, row in enumerate(table.itertuples()):
         key = (row.model, row.tp, row.ep, row.dp, row.pp)
         if key not in served:

@@ -20,7 +20,7 @@ from wattir.ir import Graph
 from wattir.work import Work
 
 from .functions import function_graph
-from .rows import Array, Rows, network_rows
+from .rows import Array, Rows, network_rows, one_by_one
 from .tables import read_table
 
 Shape = tuple[int, ...]
@@ -33,32 +33,44 @@ def torch_layers(folder: str, hardware: str, precision: str) -> Rows:
     table = table[table.scope == "layer"]
     table, dropped = _usable(table)
     table = table.groupby(["layer", "in_shape", "out_shape"], as_index=False)[["latency_s", "energy_j"]].median()
-    works = [_works(*row, precision) for row in zip(table.layer, table.in_shape, table.out_shape, strict=True)]
-    groups = [_group(*row) for row in zip(table.layer, table.in_shape, strict=True)]
+    made, known, odd = one_by_one(table.itertuples(), lambda row: _layer(row, precision))
+    table = table[known]
     rows = network_rows(
-        works, time_s=table.latency_s, energy_j=table.energy_j, group=groups, label="layer", host_ops=1.0
-    )
-    return _with_dropped(rows, dropped)
+        [works for works, _ in made], time_s=table.latency_s, energy_j=table.energy_j,
+        group=[group for _, group in made], label="layer", host_ops=1.0,
+    )  # fmt: skip
+    return replace(rows, dropped={**dropped, **odd})
+
+
+def _layer(row: Any, precision: str) -> tuple[list[Work], str] | None:
+    """The Work of a module and its group; None where it has none."""
+    works = _works(row.layer, row.in_shape, row.out_shape, precision)
+    return (works, _group(row.layer, row.in_shape)) if works else None
 
 
 def torch_models(folder: str, hardware: str, precision: str) -> Rows:
     """Torchvision models as the sum of their modules and of the additions between them, grouped by model."""
     table = _read(folder, hardware, precision)
-    table = table[(table.scope == "model") & (table.quality == "ok")]
-    table = table.groupby(["model_id", "in_shape"], as_index=False)[["latency_s", "energy_j"]].median()
+    table = table[table.scope == "model"]
+    good = table.quality == "ok"
+    dropped = {"not marked ok": int((~good).sum())}
+    table = table[good].groupby(["model_id", "in_shape"], as_index=False)[["latency_s", "energy_j"]].median()
     parts = read_table(folder, "model_layers")
     outs = _out_shapes(folder)
-    works, ops = [], []
-    for model, shape in zip(table.model_id, table.in_shape, strict=True):
-        inside = parts[(parts.model_id == model) & (parts.in_shape == shape)]
-        between = [work for graph in additions(model, _shape(shape)) for work in tabulate(graph)]
-        works.append(_model_works(inside, outs, precision) + between)
-        ops.append(float(inside["count"].sum() + len(between)))
+
+    def made(row: Any) -> tuple[list[Work], float] | None:
+        inside = parts[(parts.model_id == row.model_id) & (parts.in_shape == row.in_shape)]
+        between = [work for graph in additions(row.model_id, _shape(row.in_shape)) for work in tabulate(graph)]
+        ops = float(inside["count"].sum() + len(between))
+        return (_model_works(inside, outs, precision) + between, ops) if len(inside) else None
+
+    found, known, odd = one_by_one(table.itertuples(), made)
+    table = table[known]
     rows = network_rows(
-        works, time_s=table.latency_s, energy_j=table.energy_j, group=[f"model {name}" for name in table.model_id],
-        label="network", host_ops=ops,
+        [works for works, _ in found], time_s=table.latency_s, energy_j=table.energy_j,
+        group=[f"model {name}" for name in table.model_id], label="network", host_ops=[ops for _, ops in found],
     )  # fmt: skip
-    return rows
+    return replace(rows, dropped={**dropped, **odd})
 
 
 def additions(model: str, shape: Shape) -> Iterator[Graph]:
@@ -104,7 +116,7 @@ def _out_shapes(folder: str) -> dict[tuple[str, str], str]:
 
 def _read(folder: str, hardware: str, precision: str) -> Any:
     table = read_table(folder, "data")
-    same = table.hardware.eq(hardware) & table.precision.str.startswith(PRECISION[precision])
+    same = table.hardware.eq(hardware) & table.precision.astype(str).str.startswith(PRECISION[precision])
     return table[same & table["mode"].eq("inference")]
 
 
@@ -113,10 +125,6 @@ def _usable(table: Any) -> tuple[Any, dict[str, int]]:
     idle = table.layer_kind.eq("StochasticDepth")
     dropped = {"suspect_power_half": int(half.sum()), "StochasticDepth in eval: an identity": int((idle & ~half).sum())}
     return table[~half & ~idle], dropped
-
-
-def _with_dropped(rows: Rows, dropped: dict[str, int]) -> Rows:
-    return replace(rows, dropped=dropped)
 
 
 def _group(layer: str, in_shape: str) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from wattir.clock import clock_width
+from wattir.costmodel import EXACT
 from wattir.device import Device
 from wattir.interval import half_width, of_seconds
+from wattir.work import CELLS
 
 from .model import at_clocks, predict, sums
 from .rows import Array, Rows
@@ -19,12 +21,24 @@ from .solve import energy_given_time
 
 def usable(device: Device, rows: Rows) -> Rows:
     """The rows that can be judged; others are counted by what is wrong. Joules of 0 and less are none."""
-    with np.errstate(all="ignore"):
-        predicted = np.stack(predict(device, rows))
+    odd = np.bincount(rows.sample[~_counted(rows.work)], minlength=rows.samples) > 0
     rows = replace(rows, energy_j=np.where(rows.energy_j > 0.0, rows.energy_j, np.nan))
     timed = np.isfinite(rows.time_s) & (rows.time_s > 0.0)
-    sized = (np.isfinite(predicted) & (predicted > 0.0)).all(axis=0)
-    return rows.without({"no seconds measured": ~timed, "a size is missing or out of range": ~sized})
+    rows = rows.without({"no seconds measured": ~timed, NO_SIZE: odd})
+    with np.errstate(all="ignore"):
+        predicted = np.stack(predict(device, rows))
+    return rows.without({NO_SIZE: ~(np.isfinite(predicted) & (predicted > 0.0)).all(axis=0)})
+
+
+NO_SIZE = "a size is missing or out of range"
+
+
+def _counted(work: Array) -> Array:
+    """Kernels [kernels, cells] whose cells are amounts, and whose products have sizes."""
+    macs, *sizes = (work[:, CELLS.index(name)] for name in ("macs_causal", "m", "n", "k", "groups"))
+    sized = (macs == 0.0) | (np.prod(sizes, axis=0) > 0.0)
+    counted: Array = ((work >= 0.0) & (work <= EXACT)).all(axis=1) & sized
+    return counted
 
 
 def evaluate_rows(device: Device, rows: Rows) -> dict[str, Any]:

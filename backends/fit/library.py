@@ -59,7 +59,7 @@ def _tags(table: Any, dtype: str) -> Any:
     """The library, and the server where it gives none a name; the collective or product; number types of its own."""
     if "kernel_source" not in table:
         return np.full(len(table), "")
-    tags = table.kernel_source.astype(str)
+    tags = table.kernel_source.astype(str).fillna("unknown")
     tags = tags.where(~tags.isin(SHARED), table.framework.astype(str).str.lower() + "_" + tags)
     if "op_name" in table:
         operation = table.op_name.astype(str)

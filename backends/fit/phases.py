@@ -98,7 +98,9 @@ def phase_rows(table: Any, device: Device) -> PhaseRows:
     dropped = {"of a model without a configuration here": len(table) - len(known),
                "repeats merged into their median": len(known) - len(found),
                "prompts faster than the peak (their seconds alone)": int((~believed).sum())}  # fmt: skip
-    return PhaseRows(np.array(both).transpose(1, 0, 2), Shape(*np.array(shapes, float).T),
+    demand = np.array(both).reshape(len(found), 2, len(cells_of(Demand())))
+    shape = np.array(shapes, float).reshape(len(found), len(Shape.__slots__))
+    return PhaseRows(demand.transpose(1, 0, 2), Shape(*shape.T),
                      found.batch_size.to_numpy(float), time_s, found.model.to_numpy(str), dropped)  # fmt: skip
 
 

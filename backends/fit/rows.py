@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +13,8 @@ from wattir.costs import tabulate
 from wattir.dims import evaluate
 from wattir.ir import Graph
 from wattir.work import CELLS, Work, cells_of
+
+from .tables import one_line
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -130,6 +133,27 @@ def network_rows(graphs: Sequence[Graph | Sequence[Any]], **columns: Any) -> Row
         host_ops=_column(columns, "host_ops", samples), clock_hz=_column(columns, "clock_hz", samples),
         weight=np.ones((samples, 2)),
     )  # fmt: skip
+
+
+def one_by_one(items: Iterable[Any], make: Callable[[Any], Any]) -> tuple[list[Any], Array, dict[str, int]]:
+    """What `make` gives of each item that it knows, a mask of these, and why of no others, with their counts.
+
+    Files hold what they hold: an odd row is one row less, whatever it trips over.
+    """
+    found: list[Any] = []
+    reasons: dict[type, str] = {}
+    counts: Counter[str] = Counter()
+    for item in items:
+        try:
+            one, why = make(item), UNKNOWN
+        except Exception as error:
+            one, why = None, reasons.setdefault(type(error), f"not as the rows of this set are: {one_line(error)}")
+        found.append(one)
+        counts[why] += one is None
+    return [one for one in found if one is not None], np.array([one is not None for one in found], bool), +counts
+
+
+UNKNOWN = "of a kind without a graph"
 
 
 def launches(works: Sequence[Work]) -> float:

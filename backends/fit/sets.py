@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -37,7 +37,7 @@ from .datasets_kernels import TABLES, kernels, known_dtype
 from .datasets_mlperf import CPUS, KITS, board_rows, mlperf_table, mobile_rows, of_cpu, of_kit
 from .plan import Source
 from .rows import Rows
-from .tables import ENDINGS, one_line, read_table
+from .tables import ENDINGS, one_line, read_table, table_path
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,38 @@ def cases(data: str) -> Found:
     """All cases of a data folder, set by set; what is no set known here is left, file by file."""
     for folder in sorted(os.listdir(data)):
         path = os.path.join(data, folder)
-        if os.path.isdir(path):
-            yield from guarded(folder, "all", partial(SETS.get(folder, _unknown), path, folder))
+        if not os.path.isdir(path):
+            continue
+        for each in guarded(folder, "all", partial(SETS.get(folder, _unknown), path, folder)):
+            counted = isinstance(each, Left) and each.rows is None and each.what == "all"
+            yield replace(each, rows=_rows_in(path)) if counted else each
+        yield from _not_read(path, folder)
+
+
+def _rows_in(path: str) -> int | None:
+    """How many rows the tables of a folder have; None where one of them does not let them be counted."""
+    try:
+        return sum(len(read_table(path, name)) for name in _names(path) if name not in BESIDE)
+    except WattirError:
+        return None
+
+
+def _not_read(path: str, folder: str) -> Iterator[Left]:
+    """Tables that lie beside one of the same name, and files that look like tables and are not read."""
+    files = sorted(os.listdir(path))
+    for name in _names(path):
+        for ending in ENDINGS[1:]:
+            if table_path(path, name) != os.path.join(path, name + ending) and name + ending in files:
+                yield Left(folder, name + ending, None, f"not read: there is {name}{ENDINGS[0]} too")
+    for file in files:
+        if file.lower().endswith(PACKED):
+            yield Left(folder, file, None, f"not read: expected a table as {' or '.join(ENDINGS)}")
+
+
+BESIDE = ("model_layers",)
+"""Tables that describe models and hold no measured rows."""
+PACKED = (".csv.gz", ".csv.zip", ".csv.bz2", ".csv.xz", ".csv.zst", ".tsv", ".jsonl", ".feather", ".xlsx")
+"""What tables may come as that are not read."""
 
 
 def guarded(folder: str, what: str, find: Callable[[], Iterator[Any]], rows: int | None = None) -> Iterator[Any]:
@@ -149,7 +179,7 @@ def _whole_models(path: str, folder: str) -> Found:
     for (which, hardware), part in table.groupby(["set", "hardware"], dropna=False):
         device = device_of(str(hardware))
         peak = load_device(device).flop_per_s[load_device(device).math("bf16")] if device else 0.0
-        load = partial(models.whole_models, path, str(which), peak)
+        load = partial(models.whole_models, path, str(which), peak, str(hardware))
         what = "whole models" + (", many clocks" if which == "dvfs" else "")
         yield _case(folder, what, str(hardware), len(part), load, network=True)
 
@@ -214,7 +244,7 @@ def _nas_latency(path: str, folder: str) -> Found:
 def _hw_gpt_bench(path: str, folder: str) -> Found:
     by = ["device", "hardware", "scale"]
     for (device, hardware, scale), part in read_table(path, "data").groupby(by, observed=True, dropna=False):
-        load = partial(gpt.hw_gpt_bench, path, str(device), (str(scale),))
+        load = partial(gpt.hw_gpt_bench, path, str(device), (str(scale),), str(hardware))
         own = f"{device_of(str(hardware))}_autocast"
         machine = own if own in device_ids() else str(hardware)
         yield _case(folder, f"decoders {scale}", machine, len(part), load, network=True)
@@ -245,8 +275,7 @@ def _judge(
 ) -> Iterator[tuple[str, dict[str, Any]] | Left]:
     machine = load_device(device)
     rows = load(path, hardware, machine)
-    for why, count in rows.dropped.items():
-        yield Left(folder, f"{engine} ({device})", count, why)
+    yield from (Left(folder, f"{engine} ({device})", count, why) for why, count in rows.dropped.items() if count)
     known = np.isin(rows.task, list(plan_serving.conditions_of(engine_on(machine, engine)).prompts))
     for task in sorted(set(rows.task[~known].tolist())):
         count = int((rows.task == task).sum())
@@ -270,8 +299,7 @@ def _judge_generation(
 ) -> Iterator[tuple[str, dict[str, Any]] | Left]:
     machine = load_device(device)
     rows = mlenergy(path, hardware, machine)
-    for why, count in rows.dropped.items():
-        yield Left(folder, f"{stack} ({device})", count, why)
+    yield from (Left(folder, f"{stack} ({device})", count, why) for why, count in rows.dropped.items() if count)
     if len(rows):
         yield from plan_generation.judge(machine, stack, rows)
 

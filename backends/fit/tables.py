@@ -41,11 +41,22 @@ def read_file(path: str, system: str | None = None) -> Any:
         raise InputError(f"{path}: no such file; expected a table of measured rows, as `wattir measure` writes")
     try:
         if path.endswith(".parquet"):
-            return pd.read_parquet(path, filters=None if system is None else [("system", "==", system)])
-        table = pd.read_csv(path, low_memory=False)
+            return _numbers(pd.read_parquet(path, filters=None if system is None else [("system", "==", system)]))
+        table = _numbers(pd.read_csv(path, low_memory=False))
     except (ValueError, OSError, LookupError, NotImplementedError) as error:
         raise InputError(f"{path}: cannot be read ({one_line(error)}); expected a table") from None
     return table if system is None else table[table.system == system]
+
+
+def _numbers(table: Any) -> Any:
+    """The table with columns that hold more numbers than words as numbers: one odd cell is one number less."""
+    import pandas as pd
+
+    for column in table.columns[[pd.api.types.is_string_dtype(dtype) for dtype in table.dtypes]]:
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        if 2 * numbers.notna().sum() > table[column].notna().sum():
+            table[column] = numbers
+    return table
 
 
 def one_line(error: BaseException) -> str:
