@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pandas = pytest.importorskip("pandas")
 
 from wattir.backends.fit.datasets_experts import moe  # noqa: E402
-from wattir.backends.fit.datasets_kernels import gemm  # noqa: E402
+from wattir.backends.fit.datasets_kernels import UNTYPICAL, gemm, kernels  # noqa: E402
 from wattir.backends.fit.datasets_states import gated_delta  # noqa: E402
 from wattir.backends.fit.rows import ACTIVATION_BYTES  # noqa: E402
 from wattir.costs import tabulate  # noqa: E402
@@ -78,6 +80,16 @@ def test_of_sglang_0_5_10_the_choices_of_visiting_tokens_are_all_multiplied() ->
         assert macs[devices] / macs[1] == pytest.approx(time_ms / measured[1], rel=0.2)
     later = moe(experts("sglang_fused_moe_triton", 8).assign(**served | {"version": "0.5.14"}), "bfloat16").work
     assert later[:, MACS].sum() == macs[1] / 8
+
+
+def test_an_untypical_library_does_not_inform_the_physics_of_all(tmp_path: Path) -> None:
+    """Its own corrections take its rows all the same."""
+    tables = [experts(library, 1).assign(system="h100_sxm", moe_dtype="fp8", framework="")
+              for library in ("moe_torch_flow_cutlass", UNTYPICAL)]  # fmt: skip
+    pandas.concat(tables).to_parquet(tmp_path / "moe.parquet")
+    rows = kernels(str(tmp_path), "moe", "h100_sxm", "fp8")
+    informing = {rows.kinds[rows.kind_index[3 * i]][0].partition("@")[2]: rows.weight[i, 0] for i in range(2)}
+    assert informing == {"moe_torch_flow_cutlass": 1.0, UNTYPICAL: 0.0}
 
 
 def test_convolutions_take_a_block_for_each_channel_of_each_sequence() -> None:
