@@ -23,6 +23,7 @@ from wattir.dims import symbol  # noqa: E402
 from wattir.frontends.configs.writer import ACTIVATIONS  # noqa: E402
 from wattir.kinds import FUNCTIONS  # noqa: E402
 from wattir.trees import LEAF, pack  # noqa: E402
+from wattir.work import CELLS  # noqa: E402
 
 SAMPLES, GROUPS = 150, 15
 
@@ -67,6 +68,17 @@ def test_what_tells_nothing_of_other_groups_is_not_learned():
     rows = rows_that_miss_by(lambda m, group: luck[group])
     found = learned(device(), rows)
     assert not found.corrections and not taught(found, rows).any()
+
+
+@pytest.mark.parametrize("family", ["matmul", "scan"])
+def test_operations_teach_whole_mixers_but_no_products_that_others_are_fused_into(family):
+    ops = 2.0 ** (np.random.default_rng(6).permutation(SAMPLES) % 10)  # too few to show in seconds
+    rows = replace(rows_that_miss_by(lambda m, group: 0.0 * m), kinds=((family, "bf16"),))
+    rows.work[:, CELLS.index("ops")] = ops
+    rows = replace(rows, time_s=predict(device(), rows)[0] * np.exp(np.where(ops > 30.0, 0.5, -0.2)))
+    found = learned(device(), rows)
+    before, after = (np.abs(np.log(predict(one, rows)[0] / rows.time_s)).mean() for one in (device(), found))
+    assert (after < 0.3 * before) == (family == "scan")
 
 
 def with_joules_of(rows, wanted):
