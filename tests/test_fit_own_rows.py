@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,11 @@ pytest.importorskip("scipy")
 pytest.importorskip("numba")
 
 import wattir  # noqa: E402
+from wattir.backends.fit import own_plan, run  # noqa: E402
 from wattir.backends.fit.own_plan import nearest_measured  # noqa: E402
 from wattir.cli import main  # noqa: E402
 from wattir.device import load_device  # noqa: E402
+from wattir.writing import uninterrupted  # noqa: E402
 
 TRUTH = "h200_sxm"
 NOISE = 0.03
@@ -117,7 +121,8 @@ def test_cells_that_are_no_numbers_cost_their_rows_alone(folder, capsys):
     table.to_csv("odd.csv", index=False)
     assert main(["fit", "--rows", "odd.csv", "--device", "odd.toml", "--like", TRUTH]) == 0
     said = capsys.readouterr().out
-    assert "17 rows; dropped 1 no seconds measured, 2 of a kind, op or function without a single rule" in said
+    assert "17 rows; dropped 1 no seconds measured, 1 of a number type without a rule, 1 of a kind, op or" in said
+    assert "1 joules of rows where they are no positive number" in said
     assert "left out: time " in said and "{" not in said
     assert judged(capsys, "odd.csv", TRUTH)["energy"]["rows"] == 16
 
@@ -175,3 +180,63 @@ def test_what_cannot_be_fitted_is_one_line_and_writes_nothing(folder, capsys, wo
     assert main(["fit", *words]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1 and not list(folder.glob("*.toml"))
+
+
+def validated(capsys, rows) -> tuple[int, str]:
+    rows.to_csv("some.csv", index=False)
+    code = main(["validate", "some.csv", "--hw", TRUTH])
+    return code, " ".join("".join(capsys.readouterr()).split())
+
+
+@pytest.mark.parametrize(("column", "factor"), [("time_s", 1e3), ("time_s", 1e6), ("energy_j", 1e3)])
+def test_validate_refuses_other_units_than_a_fit_does(folder, capsys, column, factor):
+    rows = made(5, 5)
+    code, said = validated(capsys, rows.assign(**{column: factor * rows[column]}))
+    assert code == 2 and "expected `time_s` in seconds and `energy_j` in joules of a call" in said
+
+
+@pytest.mark.parametrize(
+    ("columns", "code", "said"),
+    [
+        ({"energy_j": -1.0}, 0, "not predicted: 5 joules of rows where they are no positive number"),
+        ({"dtype": "fp3"}, 2, "5 of a number type without a rule"),
+        ({"m": 0}, 2, "5 a size is missing"),
+    ],
+)
+def test_what_is_no_amount_is_named(folder, capsys, columns, code, said):
+    found = validated(capsys, made(5, 5, **columns))
+    assert found[0] == code and said in found[1]
+
+
+class TestInterrupted:
+    """Ctrl-C: what is done stays, nothing is half written, and one line says how to go on."""
+
+    def test_known_machines(self, folder, monkeypatch, capsys):
+        def fit_device(device, data, out, say, *, what):
+            if device == "a30":
+                raise KeyboardInterrupt
+            say(device)
+
+        monkeypatch.setattr(run, "fit_device", fit_device)
+        words = ["--data", "sets", "--out", "my files", "--device", "a10", "--device", "a30", "--device", "l40s"]
+        assert main(["fit", *words]) == 130
+        (said,) = capsys.readouterr().err.splitlines()
+        rest = "wattir fit --data sets --out 'my files' --device a30 --device l40s"
+        assert said == f"interrupted; a10 done, all other files as they were; go on with: {rest}"
+
+    def test_own_rows(self, folder, monkeypatch, capsys):
+        def stopped(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(own_plan, "own_sources", stopped)
+        made(1, 5).to_csv("few.csv", index=False)
+        assert main(["fit", "--rows", "few.csv", "--device", "mine.toml", "--like", TRUTH]) == 130
+        assert capsys.readouterr().err.startswith("interrupted; mine.toml is as it was before; the same command")
+        assert not list(folder.glob("mine*"))
+
+    def test_files_that_belong_together_are_both_written(self, folder):
+        with pytest.raises(KeyboardInterrupt), uninterrupted():
+            Path("one").touch()
+            os.kill(os.getpid(), signal.SIGINT)
+            Path("other").touch()
+        assert Path("other").exists()

@@ -100,7 +100,8 @@ def steady(monkeypatch):
 
 
 def test_every_layer_of_wattir_layers_can_be_listed_and_costs_the_same(folder):
-    assert set(MAKERS) == set(layers.__all__) == set(DESCRIBED)
+    measured = set(layers.__all__) - {"scan"}  # of which PyTorch has no kernel
+    assert set(MAKERS) == measured == set(DESCRIBED)
     Path("list.toml").write_text(as_toml(DESCRIBED))
     Path("list.csv").write_text(as_csv(DESCRIBED))
     cases = read_list("list.toml")

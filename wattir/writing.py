@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 from wattir.errors import InputError
 
@@ -27,6 +30,22 @@ def _write(path: str, text: str) -> None:
         return
     with replacing(path) as partial, open(partial, "x", encoding="utf-8", newline="", errors="surrogateescape") as file:
         file.write(text)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block, in which files are written that belong together."""
+    if threading.current_thread() is not threading.main_thread():  # Python tells no other of it
+        yield
+        return
+    waiting: list[Any] = []
+    before = signal.signal(signal.SIGINT, lambda *given: waiting.append(given))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting and callable(before):
+        before(*waiting[0])
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from wattir.kinds import DTYPE_BYTES, FUNCTIONS
 from wattir.work import Work
 
 from .functions import function_graph
-from .rows import ACTIVATION_BYTES, STATE_BYTES, Rows, joined, network_rows
+from .rows import ACTIVATION_BYTES, NO_JOULES, STATE_BYTES, Rows, joined, network_rows
 from .tables import read_file, with_joules
 
 Row = Any
@@ -55,15 +55,30 @@ def rows_of(table: Any) -> Rows:
     table, dropped = _usable(table)
     works = [_work(row) for row in table.itertuples()]
     known = np.array([work is not None for work in works], bool)
-    kept = table[known]
+    sized = np.array([work is not None and _is_sized(work) for work in works], bool)
+    typed = table.dtype.isin(list(DTYPE_BYTES)).to_numpy(bool)
+    kept = table[sized]
     rows = network_rows(
-        [[work] for work in works if work is not None], time_s=kept.time_s, energy_j=kept.energy_j, group=_groups(kept),
-        label=kept.kind, hot=1.0 - kept.cold.to_numpy(float),
+        [[work] for work, kept in zip(works, sized, strict=True) if kept], time_s=kept.time_s, energy_j=kept.energy_j,
+        group=_groups(kept), label=kept.kind, hot=1.0 - kept.cold.to_numpy(float),
     )  # fmt: skip
-    return replace(
-        rows, work=_cold(rows, kept.cold.to_numpy(bool)),
-        dropped={**dropped, "of a kind, op or function without a single rule (scan, fused)": int((~known).sum())},
-    )  # fmt: skip
+    reasons = {
+        "of a number type without a rule": int((~known & ~typed).sum()),
+        "of a kind, op or function without a single rule (scan, fused)": int((~known & typed).sum()),
+        "a size is missing": int((known & ~sized).sum()),
+        NO_JOULES: int(kept[WRONG_JOULES].sum()) if WRONG_JOULES in kept else 0,
+    }  # fmt: skip
+    return replace(rows, work=_cold(rows, kept.cold.to_numpy(bool)), dropped={**dropped, **reasons})
+
+
+def _is_sized(work: Work) -> bool:
+    """Whether a layer has all its sizes: one that is missing counts as 0."""
+    return bool(work.out_bytes) and bool(work.macs or work.kind not in CONTRACTIONS)
+
+
+CONTRACTIONS = ("matmul", "conv", "attention", "recurrent")
+WRONG_JOULES = "wrong_joules"
+"""The column that says where a file has joules that are no positive number."""
 
 
 def own_table(folder: str, file: str) -> Any:
@@ -77,8 +92,9 @@ def own_table(folder: str, file: str) -> Any:
     if missing:
         raise InputError(f"{path}: no column {', '.join(missing)}; expected the columns that `wattir measure` writes")
     measured = {name: _numbers(table[name]) for name in ("time_s", "energy_j")}
-    table = table.assign(**{name: found.where(np.isfinite(found) & found.gt(0.0)) for name, found in measured.items()})
-    return table
+    positive = {name: found.where(np.isfinite(found) & found.gt(0.0)) for name, found in measured.items()}
+    wrong = table.energy_j.notna() & positive["energy_j"].isna()
+    return table.assign(**positive, **{WRONG_JOULES: wrong})
 
 
 def _usable(table: Any) -> tuple[Any, dict[str, int]]:

@@ -15,14 +15,16 @@ from wattir.interval import half_width, of_seconds
 from wattir.work import CELLS
 
 from .model import at_clocks, predict, sums
-from .rows import Array, Rows
+from .rows import NO_JOULES, Array, Rows
 from .solve import energy_given_time
 
 
 def usable(device: Device, rows: Rows) -> Rows:
     """The rows that can be judged; others are counted by what is wrong. Joules of 0 and less are none."""
     odd = np.bincount(rows.sample[~_counted(rows.work)], minlength=rows.samples) > 0
-    rows = replace(rows, energy_j=np.where(rows.energy_j > 0.0, rows.energy_j, np.nan))
+    positive = np.isfinite(rows.energy_j) & (rows.energy_j > 0.0)
+    wrong = int((~positive & ~np.isnan(rows.energy_j)).sum()) + rows.dropped.get(NO_JOULES, 0)
+    rows = replace(rows, energy_j=np.where(positive, rows.energy_j, np.nan), dropped={**rows.dropped, NO_JOULES: wrong})
     timed = np.isfinite(rows.time_s) & (rows.time_s > 0.0)
     rows = rows.without({"no seconds measured": ~timed, NO_SIZE: odd})
     with np.errstate(all="ignore"):

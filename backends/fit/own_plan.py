@@ -12,10 +12,9 @@ import numpy as np
 
 from wattir.device import Device, device_from_text, device_ids, load_device
 from wattir.device_schema import FAMILY_FALLBACK, LIMITS
-from wattir.errors import InputError
 from wattir.lending import nearest
 
-from .own_rows import own_sources
+from .own_rows import check_watts, own_sources
 from .plan import Plan, Source, fixed
 from .priors import limits_of, priors_of
 from .rows import Rows
@@ -39,7 +38,7 @@ def plan_of(parts: Sequence[tuple[Source, Rows]], text: str, where: str, command
     found = tuple(source for source, _ in parts)
     joules = any(np.isfinite(part.energy_j).any() for _, part in parts)
     device = limits_of(text, where)
-    _check_watts(parts, device)
+    check_watts(parts, device)
     lender = _lender(text, where, device)
     families = tuple(dict.fromkeys((*FAMILY_FALLBACK, "matmul", *lender.coefficients.families)))
     return Plan(
@@ -48,23 +47,6 @@ def plan_of(parts: Sequence[tuple[Source, Rows]], text: str, where: str, command
         lent_widths={"layer": lender.interval_layer, "network": lender.interval_network},
         note=f"Held by the coefficients of {lender.borrowed_from} in proportion to the limits.",
     )  # fmt: skip
-
-
-def _check_watts(parts: Sequence[tuple[Source, Rows]], device: Device) -> None:
-    """InputError where joules over seconds are no power that the machine could draw: then the units are others."""
-    watts = np.concatenate([part.energy_j / part.time_s for _, part in parts])
-    if not np.isfinite(watts).any():
-        return
-    share = float(np.nanmedian(watts)) / device.power_w
-    if not LEAST_SHARE <= share <= MOST_SHARE:
-        raise InputError(
-            f"{parts[0][0].data_set}: joules over seconds are {share * device.power_w:.3g} W in the median, and the "
-            f"machine's power_w is {device.power_w:g}; expected `time_s` in seconds and `energy_j` in joules of a call"
-        )
-
-
-LEAST_SHARE, MOST_SHARE = 1.0 / 300.0, 3.0
-"""Of the power limit: joules above idle may be few, those of a whole node several times a board's."""
 
 
 def with_relative(text: str, where: str) -> str:

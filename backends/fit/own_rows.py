@@ -9,6 +9,8 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
+
 from wattir.api import lower
 from wattir.costs import tabulate
 from wattir.device import Device
@@ -21,10 +23,10 @@ from wattir.passes.precision import with_precision
 from wattir.work import Work
 
 from .datasets_networks import at_sizes
-from .datasets_own import own_layers, own_table
+from .datasets_own import WRONG_JOULES, own_layers, own_table
 from .evaluate import usable
 from .plan import Source, as_run
-from .rows import Rows, network_rows, together
+from .rows import NO_JOULES, Rows, network_rows, together
 
 
 def own_sources(path: str) -> tuple[tuple[Source, Rows], ...]:
@@ -51,11 +53,29 @@ def _as_read(rows: Rows, folder: str) -> Rows:
 def judged(path: str, device: Device) -> Rows:
     """All rows of a file as they run on a device, without those that cannot be judged."""
     found = own_sources(path)
+    check_watts(found, device)
     rows = usable(device, together([as_run(part, source, device) for source, part in found if part.samples]))
     everything = [part for _, part in found if not part.samples] + [rows]
     if not rows.samples:
         raise _nothing(path, everything)
     return replace(rows, dropped=dropped(everything))
+
+
+def check_watts(parts: Sequence[tuple[Source, Rows]], device: Device) -> None:
+    """InputError where joules over seconds are no power that the machine could draw: then the units are others."""
+    watts = np.concatenate([part.energy_j / part.time_s for _, part in parts])
+    if not np.isfinite(watts).any():
+        return
+    share = float(np.nanmedian(watts)) / device.power_w
+    if not LEAST_SHARE <= share <= MOST_SHARE:
+        raise InputError(
+            f"{parts[0][0].data_set}: joules over seconds are {share * device.power_w:.3g} W in the median, and the "
+            f"machine's power_w is {device.power_w:g}; expected `time_s` in seconds and `energy_j` in joules of a call"
+        )
+
+
+LEAST_SHARE, MOST_SHARE = 1.0 / 300.0, 3.0
+"""Of the power limit: joules above idle may be few, those of a whole node several times a board's."""
 
 
 def dropped(parts: Sequence[Rows]) -> dict[str, int]:
@@ -79,6 +99,7 @@ def own_models(folder: str, file: str) -> Rows:
     kept: list[int] = []
     reasons = {"models without seconds": int(table.time_s.isna().sum())}
     table = table[table.time_s.notna()]
+    reasons[NO_JOULES] = int(table[WRONG_JOULES].sum())
     for place, row in enumerate(table.to_dict("records")):
         try:
             works.append(_works(folder, row))

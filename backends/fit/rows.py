@@ -24,6 +24,7 @@ WEIGHT_BYTES, ACTIVATION_BYTES, STATE_BYTES = (
 """Columns of `Rows.work`."""
 JOULES_OF = "joules of"
 """How a reason in `Rows.dropped` begins where rows lost their joules alone, and are still there with their seconds."""
+NO_JOULES = f"{JOULES_OF} rows where they are no positive number"
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def _numbers(table: Any) -> Any:
     import pandas as pd
 
     for column in table.columns[[pd.api.types.is_string_dtype(dtype) for dtype in table.dtypes]]:
-        numbers = pd.to_numeric(table[column], errors="coerce")
+        numbers = pd.to_numeric(table[column].astype(str), errors="coerce")  # some whole ones are too large for floats
         if 2 * numbers.notna().sum() > table[column].notna().sum():
             table[column] = numbers
     return table

@@ -15,7 +15,7 @@ from wattir.device_text import Tables, correction_texts, fitted_tables, table_te
 from wattir.generation_engine import Stack, stack_tables
 from wattir.serving_engine import Engine, engine_tables
 from wattir.trees_file import trees_path, write_trees
-from wattir.writing import write_whole
+from wattir.writing import replacing, uninterrupted, write_whole
 
 FITTED = re.compile(r"^\[(coefficients|interval|\[fit\]|\[correction\])", re.MULTILINE)
 
@@ -41,12 +41,18 @@ def write_device(text: str, path: str, before: str) -> None:
         for kind in ENSEMBLES
         if "@" in one["family"] and kind in one
     }
+    with uninterrupted():
+        _write_both(text, path, before, texts)
+
+
+def _write_both(text: str, path: str, before: str, texts: Mapping[tuple[str, str], str]) -> None:
     if texts:
         stored = write_trees(trees_path(path), {f"{family}.{kind}": found for (family, kind), found in texts.items()})
         for (family, kind), found in texts.items():
             text = text.replace(f"{kind} = '{found}'", f"{kind}_crc32 = {stored[f'{family}.{kind}']:#010x}")
     elif path != before and os.path.exists(trees_path(before)):
-        shutil.copyfile(trees_path(before), trees_path(path))
+        with replacing(trees_path(path)) as partial:
+            shutil.copyfile(trees_path(before), partial)
     write_whole(path, text)
 
 

@@ -8,7 +8,10 @@ Needs wattir[fit].
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 
 from wattir.errors import InputError
 
@@ -59,15 +62,44 @@ def run(arguments: Namespace) -> int:
             raise InputError(f"--like {arguments.like}: only with --rows; the known machines have their own files")
         if arguments.out is not None:
             _make_folder(arguments.out)
-        for device in arguments.device or fits.FITS[arguments.what]:
-            fits.fit_device(device, arguments.data, arguments.out, _say, what=arguments.what)
-        return 0
+        return _fit_known(arguments, arguments.device or list(fits.FITS[arguments.what]))
     if len(arguments.device) != 1:
         found = ", ".join(arguments.device) or "none"
         raise InputError(f"--rows {arguments.rows}: expected one --device FILE.toml to write; found {found}")
-    device = fits.fit_rows(arguments.rows, arguments.device[0], arguments.like, _say)
+    try:
+        device = fits.fit_rows(arguments.rows, arguments.device[0], arguments.like, _say)
+    except KeyboardInterrupt:
+        return _interrupted(f"{arguments.device[0]} is as it was before; the same command begins again")
     print(f"{arguments.device[0]}: {device.name}; try: wattir estimate resnet50 --hw {arguments.device[0]}")
     return 0
+
+
+def _fit_known(arguments: Namespace, devices: Sequence[str]) -> int:
+    """Fits one machine after the other; 130 after Ctrl-C, with all files in place whose fit was done."""
+    from wattir.backends.fit import run as fits
+
+    for place, device in enumerate(devices):
+        try:
+            fits.fit_device(device, arguments.data, arguments.out, _say, what=arguments.what)
+        except KeyboardInterrupt:
+            kept = f"{', '.join(devices[:place]) or 'no machine'} done, all other files as they were"
+            return _interrupted(f"{kept}; go on with: {_rest_of(arguments, devices[place:])}")
+    return 0
+
+
+def _rest_of(arguments: Namespace, devices: Sequence[str]) -> str:
+    """The command that fits these of the machines that were asked for."""
+    what = () if arguments.what == "kernels" else (f"--{arguments.what}",)
+    out = () if arguments.out is None else ("--out", arguments.out)
+    named = [word for device in devices for word in ("--device", device)]
+    return shlex.join(("wattir", "fit", "--data", arguments.data, *what, *out, *named))
+
+
+def _interrupted(said: str) -> int:
+    from wattir.cli import INTERRUPTED
+
+    print(f"interrupted; {said}", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _make_folder(path: str) -> None:
