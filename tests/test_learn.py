@@ -70,15 +70,15 @@ def test_what_tells_nothing_of_other_groups_is_not_learned():
     assert not found.corrections and not taught(found, rows).any()
 
 
-@pytest.mark.parametrize("family", ["matmul", "scan"])
-def test_operations_teach_whole_mixers_but_no_products_that_others_are_fused_into(family):
+@pytest.mark.parametrize("family", ["matmul", "mla"])
+def test_operations_teach_whole_modules_but_no_products_that_others_are_fused_into(family):
     ops = 2.0 ** (np.random.default_rng(6).permutation(SAMPLES) % 10)  # too few to show in seconds
     rows = replace(rows_that_miss_by(lambda m, group: 0.0 * m), kinds=((family, "bf16"),))
     rows.work[:, CELLS.index("ops")] = ops
     rows = replace(rows, time_s=predict(device(), rows)[0] * np.exp(np.where(ops > 30.0, 0.5, -0.2)))
     found = learned(device(), rows)
     before, after = (np.abs(np.log(predict(one, rows)[0] / rows.time_s)).mean() for one in (device(), found))
-    assert (after < 0.3 * before) == (family == "scan")
+    assert (after < 0.3 * before) == (family == "mla")
 
 
 def with_joules_of(rows, wanted):

@@ -58,11 +58,10 @@ FEW_ROWS: tuple[Fineness, ...] = ((8, 4), (16, 2))
 servers' own) and 2.9 (NCCL) instead of 4.1 and 3.1, on A100 3.5 and 2.2 instead of 3.4 and 2.4."""
 SURROUNDINGS = tuple(FEATURES.index(name) for name in ("ops", "bytes", "intensity"))
 """What does not correct a contraction: its bytes and its fused operations are its surroundings', not its own."""
-MIXERS = ("mla", "scan")
-"""Families measured as whole mixers of a layer, whose bytes and operations are all their own. Left out by group, in
-seconds and joules: gated delta nets 3.1 and 5.4 % on B200 instead of 3.8 and 7.7, 3.2 and 6.6 instead of 3.7 and 7.3 on
-H200; latent attention over a prompt, fp4 on B200, 2.5 and 9.0 instead of 3.4 and 9.9. Decode attention is none of them:
-it came out 6 % worse in the mean."""
+MODULES = ("mla",)
+"""Families measured as whole modules of a layer, whose bytes and operations are all their own. Left out by group, in
+seconds and joules of prompts on B200: fp4 2.5 and 9.0 % instead of 3.4 and 9.9, fp8 in blocks 3.5 and 9.9 instead of
+4.1 and 11.0. Decode attention is none of them: its seconds came out 2 to 7 % worse in the mean."""
 SPREAD = len(FEATURES)
 """One more column, by which kinds that learn together are told apart; each keeps the trees with this decided."""
 Kind = tuple[str, str]
@@ -134,7 +133,7 @@ def _corrections(device: Device, rows: Rows, spreads: Sequence[float]) -> list[C
 
 def _own(table: Array, family: str) -> Array:
     """The features of kernels of a family, with zeros for what is not their own."""
-    shared = table[:, 1].max() > 0.0 and family not in MIXERS  # others are fused into contractions
+    shared = table[:, 1].max() > 0.0 and family not in MODULES  # others are fused into contractions
     hidden = np.isin(np.arange(table.shape[1]), SURROUNDINGS) & shared
     return np.where(hidden, 0.0, table)
 
