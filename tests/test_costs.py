@@ -94,7 +94,31 @@ def test_a_pooling_says_what_its_outputs_are_made_of_and_a_product_reads_no_imag
     pooling, product = work(layers.pooling((1, 8, 8, 8), (1, 8, 4, 4), 9)), work(layers.matmul(4, 4, 4))
 
     assert (pooling.window, pooling.ops) == (9, 8 * 4 * 4 * 9)
+    assert pooling.special == 8 * 4 * 4 * 4  # an output's number is divided by each of four axes
     assert (product.window, product.in_points) == (0, 0)
+
+
+def test_pooling_a_whole_image_is_a_reduction():
+    batch = symbol("batch")
+    pooled, windows = (work(layers.pooling((batch, 8, 7, 7), (batch, 8, *out), 49)) for out in ((1, 1), (7, 7)))
+    reduced = work(layers.reduction(8 * batch, 49, "fp16"))
+
+    for name in ("family", "ops", "special", "m", "groups", "window", "bytes"):
+        assert getattr(pooled, name) == getattr(reduced, name)
+    assert (reduced.m, reduced.groups) == (1, 8 * batch)  # one block of threads for each sum
+    assert windows.family == "pooling"
+
+
+def test_an_embedding_has_a_block_of_threads_for_every_row_that_is_looked_up():
+    table = GraphBuilder("table")
+    table.tensor("x", (100, 64), "fp32", "input")
+    table.tensor("y", (5, 64), "fp32")
+    table.op("gather", ("x",), ("y",), name="y", source="Gather", function="gather")
+
+    found, elements = work(layers.gather(1000, 64, symbol("ids"))), work(table.finish(("x",), ("y",)))
+
+    assert (found.m, found.groups) == (1, symbol("ids"))
+    assert elements.groups == 0  # by single elements, along any axis: one thread each
 
 
 @given(st.integers(1, 12), st.integers(0, 12), st.integers(0, 6))

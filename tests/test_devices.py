@@ -221,3 +221,26 @@ def test_a_machine_is_shown_with_the_errors_of_every_fit_also_of_its_engines(cap
         (line,) = (line for line in lines if line.startswith(name))
         assert all(f"{fit[error]:.1%}" in line for error in ("time_median_ape", "energy_median_ape"))
     assert all(any(line.startswith(fit["data_set"]) for line in lines) for fit in device.fits)
+
+
+@pytest.mark.parametrize(
+    ("family", "math", "computed_in", "at_once"),
+    [
+        ("stem", "tf32", "fp32", 1.0),  # three channels fill no vector of 32 bit numbers
+        ("stem", "fp16", "fp16", 1.0),
+        ("depthwise", "tf32", "fp32", 1.0),  # no matrix unit takes part
+        ("depthwise", "bf16", "fp32", 2.0),  # in pairs
+        ("depthwise", "fp16", "fp32", 2.0),
+        ("conv", "tf32", "tf32", 1.0),
+    ],
+)
+def test_products_on_vector_units_run_at_their_rate(family, math, computed_in, at_once):
+    device = load_device("h200_sxm")
+    share, _ = device.family(family, computed_in)
+
+    row = row_of(device, family, math)
+    s_per_flop, j_per_flop = (row.constants[ROW_CONSTANTS.index(name)] for name in ("s_per_flop", "j_per_flop"))
+
+    assert row.math == computed_in
+    assert s_per_flop * at_once == pytest.approx(1.0 / (device.flop_per_s[computed_in] * share.compute_efficiency))
+    assert j_per_flop * at_once == pytest.approx(device.j_per_flop(computed_in))

@@ -198,14 +198,14 @@ takes twice as long alone as one of 64 does."""
 def _norm(op: Op, graph: Graph) -> Columns:
     """Two passes in registers: sum, squares, subtract, scale, shift, and one root per row.
 
-    A row is one block of threads, however short: `groups` counts them. A batch norm at inference has no rows to sum.
+    A row is one block of threads. A batch norm at inference has no rows to sum.
     """
     elements, function = _out(op, graph).elements, op.attrs["function"]
     rows = maximum(elements // maximum(op.attrs["length"], 1), 1)
     columns = {"ops": 6 * elements, "special": rows}
     if function == "batch_norm":
         return columns
-    return {**columns, "family": "group_norm" if function in _FEW_ROWS else "norm", "m": 1, "groups": rows}
+    return {**columns, "family": "group_norm" if function in _FEW_ROWS else "norm", **_blocks(rows)}
 
 
 _FEW_ROWS = ("group_norm", "instance_norm")
@@ -219,12 +219,32 @@ def _softmax(op: Op, graph: Graph) -> Columns:
 
 
 def _reduction(op: Op, graph: Graph) -> Columns:
-    return {"ops": _out(op, graph).elements * op.attrs["length"]}
+    """One block of threads adds up an output."""
+    outputs = _out(op, graph).elements
+    return {"ops": outputs * op.attrs["length"], **_blocks(outputs)}
+
+
+def _blocks(rows: Size) -> Columns:
+    """Rows that are one block of threads each, however short: `groups` counts them (see `Family.wave_s`)."""
+    return {"m": 1, "groups": rows}
 
 
 def _pooling(op: Op, graph: Graph) -> Columns:
-    window = op.attrs["window"]
-    return {"ops": _out(op, graph).elements * window, "window": window}
+    """One thread finds an output's place, by a division for each axis, and walks over its window.
+
+    Where the window is the whole image this is a reduction.
+    """
+    out, window = _out(op, graph), op.attrs["window"]
+    ops = out.elements * window
+    if _shrinks_to_one(_in(op, graph).shape, out.shape):
+        return {"family": "reduction", "ops": ops, **_blocks(out.elements)}
+    return {"ops": ops, "special": out.elements * len(out.shape), "window": window}
+
+
+def _shrinks_to_one(before: tuple[Size, ...], after: tuple[Size, ...]) -> bool:
+    """Whether every axis that changes ends up as 1."""
+    axes = zip(before, after, strict=False)
+    return before != after and len(before) == len(after) and all(end in (1, size) for size, end in axes)
 
 
 def _per_output(attribute: str) -> Rule:
@@ -240,14 +260,19 @@ def _pointwise(op: Op, graph: Graph) -> Columns:
 
 
 def _gather(op: Op, graph: Graph) -> Columns:
-    """Only the rows that are asked for are read from the table, be it activation, weight or state."""
+    """Only the rows that are asked for are read from the table, be it activation, weight or state.
+
+    A row of an embedding is one block of threads.
+    """
     streams = _streams(op, graph)
     if not op.ins:
         return {}
     table = graph.tensors[op.ins[0]]
     stream = _STREAM_OF_ROLE[table.role]
     read = minimum(table.bytes, _out(op, graph).bytes)
-    return {stream: streams[stream] - table.bytes + read}
+    embedded = op.attrs["function"] == "embedding"
+    rows = _blocks(_out(op, graph).elements // maximum(table.shape[-1], 1)) if embedded else {}
+    return {stream: streams[stream] - table.bytes + read, **rows}
 
 
 def _scatter(op: Op, graph: Graph) -> Columns:

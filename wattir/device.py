@@ -35,7 +35,8 @@ class Family:
     A share of peak above 1 is arithmetic that a library saves (Winograd).
 
     `sharpness`: how well its work under one roof hides behind the other (see `roofline.smooth_max`; 1: not at all).
-    `wave_s`: seconds to begin and end a row of tiles on one unit, beside its arithmetic (attention; 0 where unknown).
+    `wave_s`: seconds to begin and end a row of tiles (attention) or a block of threads (a norm's row, a reduction's
+    output, an embedding) on one unit, beside its arithmetic; 0 where unknown.
     `ragged_rate`: share of the rate where n or k is no multiple of 8 elements (see `roofline.ALIGNED`).
     `fill_k`, `step_s`, `split_s`: steps along the inner dimension that a tile takes to begin and end, seconds that a
     step waits for its operands, and what splitting the inner dimension costs (0: not split); `roofline.tiled_seconds`.

@@ -17,13 +17,18 @@ ROW_CONSTANTS = (
     "fill_k", "step_s", "split_s", "busy_w", "s_per_link_byte", "time_at", "power_at",
 )  # fmt: skip
 
-MATH_OF_FAMILY = {"conv": "tf32", "conv3x3": "tf32", "stem": "tf32"}
+MATH_OF_FAMILY = {"conv": "tf32", "conv3x3": "tf32"}
 """What fp32 becomes in these families by the frameworks' own defaults: PyTorch runs fp32 convolutions on TF32 tensor
 cores where there are any (`torch.backends.cudnn.allow_tf32`), and matrix products in true fp32."""
 
 
+ON_VECTOR_UNITS = {"depthwise": FLOATS | {"tf32"}, "stem": frozenset({"tf32"})}
+"""Families and maths whose products run on the vector units, in fp32 or at its rate. The three channels of an image
+fill no vector of 32 bit numbers: on A30 nearly all stems take as long with TF32 allowed as without."""
 UNTILED = frozenset({"depthwise"})
-"""Families whose products run on the vector units, in fp32 or at its rate, without tiles of a matrix unit to fill."""
+"""Families without tiles of a matrix unit to fill."""
+PACKED = 2.0
+"""Numbers of 16 bits that a vector unit takes at once."""
 NO_TILES = (1.0, 1.0, 1.0, 1.0, 1.0)
 PRODUCTS = frozenset({"matmul", "experts", "conv", "conv3x3", "stem", "recurrent"})
 """Families whose tiles walk along the inner dimension; in attention a row of tiles walks over the keys."""
@@ -74,7 +79,8 @@ def row_of(
     family, _, library = family.partition("@")
     if wanted_math == "fp32" and not strict_fp32:
         wanted_math = MATH_OF_FAMILY.get(family, wanted_math)
-    if family in UNTILED and wanted_math in FLOATS:
+    at_once = PACKED if family in UNTILED and wanted_math in ("bf16", "fp16") else 1.0
+    if wanted_math in ON_VECTOR_UNITS.get(family, ()):
         wanted_math = "fp32"
     math = device.math(wanted_math)
     found, fitted = device.family(family, math)
@@ -82,12 +88,12 @@ def row_of(
     learned = device.corrections.get(key)
     c = device.coefficients
     constants = (
-        1.0 / (device.flop_per_s[math] * found.compute_efficiency),
+        1.0 / (device.flop_per_s[math] * found.compute_efficiency * at_once),
         1.0 / (device.flop_per_s["fp32"] * 0.5 * found.compute_efficiency),
         1.0 / (device.memory_bytes_per_s * found.memory_efficiency),
         1.0 / (c.cache_bytes_per_s * found.memory_efficiency * found.cache_rate),
         found.fixed_s,
-        device.j_per_flop(math), c.j_per_op, c.j_per_byte, c.j_per_cache_byte,
+        device.j_per_flop(math) / at_once, c.j_per_op, c.j_per_byte, c.j_per_cache_byte,
         c.static_w, device.power_w, found.sharpness, device.units, device.cache_bytes, float(hot_weights),
         *(NO_TILES if family in UNTILED else c.tiles), found.wave_s, found.ragged_rate,
         *((found.fill_k, found.step_s, found.split_s) if family in PRODUCTS else (0.0, 0.0, 0.0)),

@@ -17,16 +17,16 @@ class Work:
 
     `family` selects a machine's efficiencies, `math` is the dtype its multiply-adds run in. `macs`: multiply-adds of
     contractions, two FLOP each; `macs_causal`: without the half that a causal mask throws away. `m, n, k, groups`: the
-    contraction as `groups` products of [m, k] by [k, n], or zeros. `window`: points of an image that each output of a
-    convolution or a pooling is made of, so that k of a convolution is channels times `window`; `in_points`: points of
-    all images that a convolution reads, m being those that it writes; both 0 for all else. `tokens`, `experts`: how
-    many of the former chose among how many of the latter, on all devices, where the kernel is of what one device holds
-    of them; libraries lay out rows, sort and pick tiles by these. Of attention `tokens` are its queries of all
-    sequences: one long sequence of many heads and many short ones of few have the same contraction, not the same
-    layout and split. 0 for all else. `ops`: additions and the like;
-    `special`: exponentials and the like. Bytes by stream: parameters, activations read, activations written, state (KV
-    cache) read and written, bytes sent to other devices. `times`: how often the kernel runs. `known` is False where no
-    cost rule applies and only the bytes are counted.
+    contraction as `groups` products of [m, k] by [k, n], or zeros; without n and k, `groups` blocks of threads.
+    `window`: points of an image that each output of a convolution or a pooling is made of, so that k of a convolution
+    is channels times `window`; `in_points`: points of all images that a convolution reads, m being those that it
+    writes; both 0 for all else. `tokens`, `experts`: how many of the former chose among how many of the latter, on all
+    devices, where the kernel is of what one device holds of them; libraries lay out rows, sort and pick tiles by these.
+    Of attention `tokens` are its queries of all sequences: one long sequence of many heads and many short ones of few
+    have the same contraction, not the same layout and split. 0 for all else. `ops`: additions and the like; `special`:
+    exponentials and the like. Bytes by stream: parameters, activations read, activations written, state (KV cache) read
+    and written, bytes sent to other devices. `times`: how often the kernel runs. `known` is False where no cost rule
+    applies and only the bytes are counted.
     """
 
     name: str

@@ -101,7 +101,7 @@ NO_JOULES = ("Its watts inform its own libraries' corrections, not the physics: 
              "first-party rows of the same kernels on H200 draw; most likely inputs that do not toggle.")  # fmt: skip
 KERNEL_FAMILIES = ("matmul", "attention", "decode", "experts", "experts.fp8", "mla", "scan", "conv1d",
                    "quantize", "collective")  # fmt: skip
-TORCH_FAMILIES = ("matmul", "conv", "conv3x3", "stem", "depthwise", "norm", "pointwise", "pooling")
+TORCH_FAMILIES = ("matmul", "conv", "conv3x3", "stem", "depthwise", "norm", "pointwise", "pooling", "reduction")
 EAGER_FAMILIES = ("matmul", "norm", "pointwise", "softmax")
 OWN_FAMILIES = ("conv", "conv3x3", "stem", "depthwise", "norm", "group_norm", "softmax", "pointwise", "reduction",
                 "pooling", "copy", "gather", "recurrent")  # fmt: skip
@@ -182,8 +182,7 @@ _EAGER = (
     ),
     Plan(
         "a30", _torch_sources("NVIDIA A30", ("tf32", "fp32"), networks=True),
-        (*TORCH_FAMILIES, "conv.fp32", "conv3x3.fp32", "stem.fp32"),
-        ("tf32", "fp32"), GPU_TILES[1:], EAGER,
+        (*TORCH_FAMILIES, "conv.fp32", "conv3x3.fp32"), ("tf32", "fp32"), GPU_TILES[1:], EAGER,
     ),
     Plan(
         "rtx_2080_ti", _torch_sources("NVIDIA RTX 2080 Ti", ("fp32",), networks=False), TORCH_FAMILIES, ("fp32",),

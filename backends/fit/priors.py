@@ -10,6 +10,8 @@ from .solve import SCALARS, VOLTAGE, Prior
 
 PIPELINED = ("matmul", "experts")
 """Families of which whole series of sizes along the inner dimension were measured."""
+BY_ROWS = ("norm", "reduction", "gather")
+"""Families whose rows are blocks of threads, which take a while to begin and to end however short the row is."""
 VECTOR_FILL_K = 40.0
 """Of products on the vector units: their tiles are fetched 8 steps at a time where those of matrix units take 64. As
 fitted: 51 on a100_pcie_40gb. With 150 its networks at 11 clocks, left out by model, are off by 6.6 % instead of 5.9."""
@@ -94,8 +96,8 @@ def priors_of(
             priors[f"{family} wave_s"] = Prior(2e-6, 0.7, 1e-9, 1e-3)
         if family == "conv1d":  # a block for each channel of each sequence, not for each 64 of them
             priors["conv1d wave_s"] = Prior(1e-7, 0.7, 1e-10, 1e-5)
-        if family == "norm" and device.kind == "gpu":
-            priors["norm wave_s"] = Prior(2e-8, 1.0, 1e-10, 1e-5)
+        if family in BY_ROWS and device.kind == "gpu":
+            priors[f"{family} wave_s"] = Prior(2e-8, 1.0, 1e-10, 1e-5)
     priors["small_rate"] = Prior(0.7, 0.3, 0.1, 1.0)
     if "matmul" in families and "matmul ragged_rate" in given:
         priors["matmul ragged_rate"] = given["matmul ragged_rate"]
