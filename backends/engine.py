@@ -109,6 +109,9 @@ def _row(
         sums[lane, 2] += found[1] * joules * spread
         sums[lane, 3] += joules * widening
         sums[lane, 4] += values[0, LAUNCHES] * count * host_op_s
+        sums[lane, 5] += found[6] * count
+        sums[lane, 6] += found[7] * count
+        sums[lane, 7] += found[8] * count
 
 
 def compiled(function: Callable[..., Any]) -> Any:

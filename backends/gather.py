@@ -26,7 +26,7 @@ ABSENT = 65535
 """The index of a value without one. So there are at most so many indices."""
 
 WIDTH = 4
-"""Numbers in a row of a table, which are added as one vector."""
+"""Numbers in a row of a table, which are added as one vector: half of `wattir.totals.SUMS`."""
 
 ROW_BYTES = 8 * WIDTH
 """Places in a table are counted in bytes."""
@@ -237,66 +237,67 @@ def _last_digit(rest: Any, count: float, place: Any) -> None:
 def _make_gathers(stamp: int) -> tuple[Any, Any]:
     @compiled
     def gather_sizes(
-        addresses: Any, jumps: Any, like: Any, maps: Any, steps: Any, direct: Any, rows: Any, host_s: Any,
+        addresses: Any, jumps: Any, like: Any, maps: Any, steps: Any, direct: Any, rows: Any, more_rows: Any,
         starts: Any, members: Any, strides: Any, constants: Any, out: Any, first: int, end: int,
     ) -> Any:  # fmt: skip
         _ = stamp  # in numba's cache key: code compiled from older formulas is not used again
         refused = 0
         bytes_apart = jumps * like.itemsize
-        index, place, sums, waits, answers = _room(addresses.shape[0], strides)
+        index, place, sums, more, answers = _room(addresses.shape[0], strides, more_rows)
         for start in range(first, end, LANES):
             width = min(LANES, end - start)
             for column in range(addresses.shape[0]):
                 if not _look_up(addresses[column], jumps[column], like, maps, steps, start, width, index, column):
                     return -1
-            _begin(sums, waits, direct, start, width)
+            _begin(sums, more, direct, start, width)
             ahead = addresses + (start + LANES) * bytes_apart, bytes_apart, LINE_BYTES // like.itemsize
-            _add_tables(index, place, sums, waits, rows, host_s, starts, members, strides, ahead)
-            refused += _finish(sums, waits, answers, constants, out, start, width)
+            _add_tables(index, place, sums, more, rows, more_rows, starts, members, strides, ahead)
+            refused += _finish(sums, more, answers, constants, out, start, width)
         return refused
 
     @compiled
     def gather_indices(
-        indices: Any, counts: Any, size: Any, direct: Any, rows: Any, host_s: Any, starts: Any, members: Any,
+        indices: Any, counts: Any, size: Any, direct: Any, rows: Any, more_rows: Any, starts: Any, members: Any,
         strides: Any, constants: Any, out: Any, first: int, end: int,
     ) -> Any:  # fmt: skip
         _ = stamp
         refused = 0
-        index, place, sums, waits, answers = _room(counts.shape[0], strides)
+        index, place, sums, more, answers = _room(counts.shape[0], strides, more_rows)
         rest, ahead = np.empty(LANES), (np.empty(0, np.int64), np.empty(0, np.int64), LANES)
         for start in range(first, end, LANES):
             width = min(LANES, end - start)
             if not _take_apart(indices, counts, size, start, rest, index[:, :width]):
                 return -1
-            _begin(sums, waits, direct, start, width)
-            _add_tables(index, place, sums, waits, rows, host_s, starts, members, strides, ahead)
-            refused += _finish(sums, waits, answers, constants, out, start, width)
+            _begin(sums, more, direct, start, width)
+            _add_tables(index, place, sums, more, rows, more_rows, starts, members, strides, ahead)
+            refused += _finish(sums, more, answers, constants, out, start, width)
         return refused
 
     return gather_sizes, gather_indices
 
 
 @njit
-def _room(columns: int, strides: Any) -> Any:
-    """Arrays for a block: indices by column, places by table, sums, the host's seconds, answers. These do not lie whole
+def _room(columns: int, strides: Any, more_rows: Any) -> Any:
+    """Arrays for a block: indices by column, places by table, both halves of the sums, answers. These do not lie whole
     pages apart: a processor takes addresses for the same at first if they are the same within a page."""
     index, place = np.zeros((max(1, columns), LANES), np.uint16), np.empty((TOGETHER, LANES), strides.dtype)
-    return index, place, np.empty((LANES, WIDTH)), np.empty(LANES), np.empty((4, LANES + LINE_BYTES))
+    more = np.empty((LANES if more_rows.shape[0] else 0, WIDTH))
+    return index, place, np.empty((LANES, WIDTH)), more, np.empty((4, LANES + LINE_BYTES))
 
 
 @njit
-def _begin(sums: Any, waits: Any, direct: Any, start: int, width: int) -> None:
+def _begin(sums: Any, more: Any, direct: Any, start: int, width: int) -> None:
     """The sums of a block before any table: nothing, or what its candidates have of their own."""
     sums[:] = 0.0
-    waits[:] = 0.0
+    more[:] = 0.0
     if direct.shape[0]:
         sums[:width] = direct[start : start + width, :WIDTH]
-        waits[:width] = direct[start : start + width, WIDTH]
+        more[:width] = direct[start : start + width, WIDTH:]
 
 
 @njit
 def _add_tables(
-    index: Any, place: Any, sums: Any, waits: Any, rows: Any, host_s: Any, starts: Any, members: Any, strides: Any,
+    index: Any, place: Any, sums: Any, more: Any, rows: Any, more_rows: Any, starts: Any, members: Any, strides: Any,
     ahead: Any,
 ) -> None:  # fmt: skip
     """Adds a row of each table to the sums of a block. Meanwhile it asks for what comes next: `ahead` is where the next
@@ -312,10 +313,9 @@ def _add_tables(
                 _add_rows(sums, lane, rows, begins, place)
             for column in range(first, end):
                 _fetch(columns[column] + part * bytes_apart[column])
-        if host_s.shape[0]:
-            for table in range(TOGETHER):
-                for lane in range(LANES):
-                    waits[lane] += host_s[begins[table] + place[table, lane] // ROW_BYTES]
+        if more.shape[0]:
+            for lane in range(LANES):
+                _add_rows(more, lane, more_rows, begins, place)
 
 
 @njit
@@ -330,18 +330,18 @@ def _places(index: Any, members: Any, strides: Any, place: Any) -> None:
 
 
 @njit(error_model="numpy", fastmath={"contract"})
-def _finish(sums: Any, waits: Any, answers: Any, constants: Any, out: Any, start: int, width: int) -> int:
+def _finish(sums: Any, more: Any, answers: Any, constants: Any, out: Any, start: int, width: int) -> int:
     """From the sums of a block to its answers; returns how many are refused."""
-    static_w, network_width, more_width = constants[0], constants[1], constants[2]
-    flat = sums.reshape(LANES * WIDTH)
-    for lane in range(LANES):
-        at = lane * WIDTH
-        joules, half_width, seconds = totals(
-            flat[at], flat[at + 1], flat[at + 2], flat[at + 3], waits[lane], static_w, network_width, more_width
-        )
-        low, high = _ends(half_width)
-        answers[0, lane], answers[1, lane] = joules, joules * low
-        answers[2, lane], answers[3, lane] = joules * high, seconds
+    machine = constants[0], constants[1], constants[2], constants[3]
+    first, second = sums.reshape(LANES * WIDTH), more.reshape(more.shape[0] * WIDTH)
+    if more.shape[0]:
+        for lane in range(LANES):
+            at = lane * WIDTH
+            rest = second[at], second[at + 1], second[at + 2], second[at + 3]
+            _answer(first, lane, rest, machine, answers)
+    else:
+        for lane in range(LANES):
+            _answer(first, lane, (0.0, 0.0, 0.0, 0.0), machine, answers)
     refused = 0
     for lane in range(width):
         refused += answers[0, lane] != answers[0, lane]
@@ -350,6 +350,16 @@ def _finish(sums: Any, waits: Any, answers: Any, constants: Any, out: Any, start
         for lane in range(width):
             _stream(stored, lane, answers[answer, lane])
     return refused
+
+
+@njit(error_model="numpy", fastmath={"contract"}, inline="always")
+def _answer(first: Any, lane: int, rest: Any, machine: Any, answers: Any) -> None:
+    """The answer for one candidate, from both halves of its sums."""
+    at = lane * WIDTH
+    joules, half_width, seconds = totals(first[at], first[at + 1], first[at + 2], first[at + 3], *rest, *machine)
+    low, high = _ends(half_width)
+    answers[0, lane], answers[1, lane] = joules, joules * low
+    answers[2, lane], answers[3, lane] = joules * high, seconds
 
 
 @njit(error_model="numpy", fastmath={"contract"}, inline="always")
@@ -376,8 +386,8 @@ gather_sizes, gather_indices = _make_gathers(source_stamp())
 """Both write [energy_j, low, high, time_s] to `out` [4, candidates], for the candidates from `first` to before `end`,
 and return how many are refused (NaN joules), or -1 where one has a value without an index.
 
-Table t has its rows of the first `WIDTH` of `wattir.totals.SUMS` in `rows`, and the last one in `host_s` where the host
-counts, from `starts`[t] on. A row lies as many bytes behind the first one as the sum of indices of the columns
+Table t has its rows of the first `WIDTH` of `wattir.totals.SUMS` in `rows`, and of the others in `more_rows` where
+these count, from `starts`[t] on. A row lies as many bytes behind the first one as the sum of indices of the columns
 `members`[t] times `strides`[t] (0: no member) says; this fits the dtype of `strides`. There is a multiple of `TOGETHER`
 tables with one of `AXES` members. `direct` [candidates or 0, sums] is added.
 

@@ -46,7 +46,10 @@ def evaluate_arrays(model: CostModel, sizes: Mapping[str, Any]) -> Answer:
 
 
 def evaluate_layers(model: CostModel, sizes: Mapping[str, Any]) -> LayerAnswers:
-    """`evaluate_arrays` by layer: arrays [layers, ...], [layers] where all sizes are plain ints."""
+    """`evaluate_arrays` by layer: arrays [layers, ...], [layers] where all sizes are plain ints.
+
+    What layers cost alone is scaled, all alike, to what they cost under one power limit (`wattir.totals.under_limit`).
+    """
     codes = encoded(model, sizes)
     whole = ask(model, model.programs, codes)
     if whole.refused:
@@ -54,18 +57,31 @@ def evaluate_layers(model: CostModel, sizes: Mapping[str, Any]) -> LayerAnswers:
     by_program = {id(program): program for program in model.layer_programs}
     answers = {place: ask(model, (program,), codes, hosted=False) for place, program in by_program.items()}
     layers = [answers[id(program)] for program in model.layer_programs]
+    kernels = ask(model, model.programs, codes, hosted=False) if model.host_op_s > 0.0 else whole
+    layers = [_scaled(layer, *_in_network(layers, kernels)) for layer in layers]
     names, kinds = [work.name for work in model.kernels], [work.kind for work in model.kernels]
     if model.host_op_s > 0.0:
-        layers.append(_waiting(model, whole, layers))
+        layers.append(_waiting(model, whole, kernels))
         names, kinds = [*names, WAITING], [*kinds, "host"]
     rows = ([getattr(layer, name) for layer in layers] for name in Answer.__slots__)
     return LayerAnswers(tuple(names), tuple(kinds), *(np.reshape(row, (len(names), *codes.shape)) for row in rows))
 
 
-def _waiting(model: CostModel, whole: Answers, layers: Sequence[Answers]) -> Answers:
+def _in_network(layers: Sequence[Answers], kernels: Answers) -> tuple[Array, Array]:
+    """What joules and seconds of layers alone are multiplied by, to add up to those of all kernels."""
+    joules, seconds = sum(layer.energy_j for layer in layers), sum(layer.time_s for layer in layers)
+    return kernels.energy_j / (joules + (joules <= 0.0)), kernels.time_s / (seconds + (seconds <= 0.0))
+
+
+def _scaled(layer: Answers, more_j: Array, longer: Array) -> Answers:
+    energy = layer.energy_j * more_j, layer.energy_low_j * more_j, layer.energy_high_j * more_j
+    return Answers(*energy, layer.time_s * longer, layer.refused)
+
+
+def _waiting(model: CostModel, whole: Answers, kernels: Answers) -> Answers:
     """What passes take beyond their kernels: the device idles while the host launches ops one by one."""
-    static_w, network_width, more_width = model.interval_constants
-    seconds = whole.time_s - sum(layer.time_s for layer in layers)
+    static_w, network_width, more_width, _ = model.total_constants
+    seconds = whole.time_s - kernels.time_s
     seconds = np.where(seconds > 1e-9 * whole.time_s, seconds, 0.0)
     joules = static_w * seconds
     low, high = ends(joules, math.exp(network_width + WAITING_WIDTH + more_width))
@@ -108,7 +124,7 @@ def _tables(model: CostModel, programs: Sequence[Program], codes: Codes, host_op
     tables = spread(lambda program: table_of(program, values, names, *constants), small, seconds)
     fewer = merged(tables, counts, min(MERGED_ROWS, codes.count // 16))
     direct = run_programs(large, codes.given, codes.count, *constants)
-    return laid_out(fewer, counts, model.interval_constants, host_op_s > 0.0), direct
+    return laid_out(fewer, counts, model.total_constants, not large), direct
 
 
 def _fits(program: Program, codes: Codes) -> bool:

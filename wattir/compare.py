@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wattir.costmodel import CostModel
+from wattir.costmodel import CostModel, in_network
 from wattir.dims import evaluate
 from wattir.machine import ROW_CONSTANTS, Row
 from wattir.roofline import SPECIAL_OPS, cached_bytes, kernel_cost
@@ -77,19 +77,28 @@ def terms_of(model: CostModel, sizes: Mapping[str, int]) -> Terms:
     """The terms of one pass at these sizes; their products add up to its joules."""
     bound = model.bind(sizes)
     batch = bound.get(model.graph.batch, 1) if model.graph.batch else 1
-    kernels = [_kernel(model, row, [evaluate(cell, bound) for cell in cells_of(work)], evaluate(work.times, bound))
-               for work, row in zip(model.kernels, model.rows, strict=True)]  # fmt: skip
+    cells = [[evaluate(cell, bound) for cell in cells_of(work)] for work in model.kernels]
+    times = [evaluate(work.times, bound) for work in model.kernels]
+    costs = [kernel_cost(*_taken(each, row, model)) for each, row in zip(cells, model.rows, strict=True)]
+    more_j, longer = in_network(list(zip(costs, times, strict=True)), model.device.power_w)
+    kernels = [_kernel(model, row, each, count, longer * cost[0], more_j * cost[1])
+               for row, each, count, cost in zip(model.rows, cells, times, costs, strict=True)]  # fmt: skip
     running_s = sum(k.busy_s + k.launch_s + k.link_s for k in kernels)
     waiting_s = max(evaluate(model.host_ops, bound) * model.host_op_s - running_s, 0)
     return _terms(kernels, float(batch), model.device.coefficients.static_w, float(waiting_s))
 
 
-def _kernel(model: CostModel, row: Row, cells: Sequence[float], times: float) -> Kernel:
-    given: tuple[Any, ...] = (*cells, *row.constants, model.trees)
-    seconds, joules, *_ = kernel_cost(*given)
+def _taken(cells: Sequence[float], row: Row, model: CostModel) -> tuple[Any, ...]:
+    return *cells, *row.constants, model.trees
+
+
+def _kernel(
+    model: CostModel, row: Row, cells: Sequence[float], times: float, seconds: float, joules: float
+) -> Kernel:  # fmt: skip
+    """The totals of a kernel that takes these seconds and joules each time."""
     constants = dict(zip(ROW_CONSTANTS, row.constants, strict=True)) | {"time_at": -1.0, "power_at": -1.0}
     plain: tuple[Any, ...] = (*cells, *constants.values(), ())
-    plain_s, _, _, _, _, launch_s = kernel_cost(*plain)
+    plain_s, *_, launch_s = kernel_cost(*plain)[:6]
     parts = {name: _joules_of(cells, constants, name) for name in DYNAMIC}
     parts["static_w"] = constants["static_w"] * plain_s
     scale, slower = (

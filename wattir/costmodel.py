@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import exp
@@ -22,7 +22,7 @@ from wattir.passes.precision import with_precision
 from wattir.program import Kernel, Program, by_terms, program_of, programs_by_names
 from wattir.roofline import kernel_cost
 from wattir.runtime import under
-from wattir.totals import ends, totals
+from wattir.totals import ends, totals, under_limit
 from wattir.work import CELLS, Work, cells_of
 
 EXACT = 2**53
@@ -203,7 +203,7 @@ class CostModel:
         if max(values, default=0) > EXACT:
             raise SizeError(f"{self.graph.name}: {self._too_large(bound)}; give smaller sizes")
         cells = len(CELLS) + 1
-        energy = time = spread = widened = host_s = 0.0
+        energy = time = spread = widened = host_s = held_s = excess_j = room_j = 0.0
         for place, row in enumerate(self.program.rows):
             at = place * cells
             times = values[at + cells - 1]
@@ -217,7 +217,11 @@ class CostModel:
             spread += cost[1] * layer * row.spread
             widened += layer * row.widening
             host_s += values[at + LAUNCHES] * times * self.host_op_s
-        joules, width, seconds = totals(energy, time, spread, widened, host_s, *self.interval_constants)
+            held_s += cost[6] * times
+            excess_j += cost[7] * times
+            room_j += cost[8] * times
+        sums = energy, time, spread, widened, host_s, held_s, excess_j, room_j
+        joules, width, seconds = totals(*sums, *self.total_constants)
         return Answer(joules, *ends(joules, exp(width)), seconds)
 
     def _too_large(self, bound: dict[str, int]) -> str:
@@ -230,9 +234,10 @@ class CostModel:
         return f"{what.replace('_', ' ')} of {name!r} is {amount} at {bound}; expected at most 2^53"
 
     @property
-    def interval_constants(self) -> tuple[float, float, float]:
+    def total_constants(self) -> tuple[float, float, float, float]:
         """What `wattir.totals.totals` takes of the machine."""
-        return self.device.coefficients.static_w, self.device.interval_network, clock_width(self.device)
+        device = self.device
+        return device.coefficients.static_w, device.interval_network, clock_width(device), device.power_w
 
     @property
     def host_op_s(self) -> float:
@@ -244,6 +249,14 @@ def ends_of_seconds(answer: Answer) -> tuple[Any, Any]:
     """The interval of seconds, from the answer of a model `of_seconds`; without joules there is no width either."""
     nothing = answer.energy_j <= 0.0
     return ends(answer.time_s, (answer.energy_high_j + nothing) / (answer.energy_j + nothing))
+
+
+def in_network(costs: Sequence[tuple[Any, int]], limit_w: float) -> tuple[float, float]:
+    """What joules and seconds of kernels alone are multiplied by where they follow each other under one power limit
+    (`wattir.totals.under_limit`), all alike; `costs`: what `kernel_cost` says of each, and how often it runs."""
+    energy, time, held_s, excess_j, room_j = (sum(cost[i] * times for cost, times in costs) for i in (1, 0, 6, 7, 8))
+    joules, seconds = under_limit(energy, time, held_s, excess_j, room_j, limit_w)
+    return (joules / energy if energy else 1.0), (seconds / time if time else 1.0)
 
 
 def is_many(value: Any) -> bool:

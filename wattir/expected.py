@@ -27,7 +27,7 @@ from wattir.costmodel import CostModel
 from wattir.errors import InputError, SizeError
 from wattir.program import Program
 from wattir.tables import Array, Table, row_count, table_of
-from wattir.totals import SUMS
+from wattir.totals import SUMS, relief_of
 
 METRICS = ("energy_j", "time_s")
 MOST_ROWS = 2**22
@@ -39,13 +39,14 @@ class Expected:
     """Expected joules (or seconds) of one pass; call it with what is known of each size.
 
     `values`: the values that each size may take; `tables`: the sums of kernels over them; `metric`: what is asked for;
-    `static_w`: what the device draws while it waits for its host. Made by `expected`.
+    `static_w`: what the device draws while it waits for its host; `limit_w`: at most. Made by `expected`.
     """
 
     values: Mapping[str, Array]
     tables: tuple[Table, ...]
     metric: str
     static_w: float
+    limit_w: float
 
     def __call__(self, **choices: Any) -> Any:
         """The expectation, of the kind of the arrays given: a float, or a scalar of PyTorch or JAX with its gradient.
@@ -95,10 +96,17 @@ class Expected:
         return total, slopes
 
     def _mix(self, sums: Array) -> Array:
-        """The metric as weights of `SUMS`. A device waits where the host's expected seconds are more than its own; this
-        is the expectation of waiting where all candidates wait, or none."""
-        energy, time, host = (np.eye(len(SUMS))[SUMS.index(name)] for name in ("energy_j", "time_s", "host_s"))
-        waiting = host - time if sums @ (host - time) > 0.0 else np.zeros(len(SUMS))
+        """The derivatives of the metric by `SUMS`, of which it is their sum: twice the sums give twice the metric.
+
+        It is that of the expected sums (`wattir.totals`). A device waits where the host's expected seconds are more
+        than its own; this is the expectation of waiting where all candidates wait, or none, and so with the power limit
+        where all are held by it on average, or none."""
+        energy, time, _, _, host, held, excess, room = np.eye(len(SUMS))
+        relief, nothing = relief_of(sums @ excess, sums @ room), np.zeros(len(SUMS))
+        more = (room - relief * excess) / (sums @ excess) if 0.0 < relief < 1.0 else nothing  # of relief
+        free = excess - self.limit_w * held
+        energy, time = energy + relief * free + more * (sums @ free), time - relief * held - more * (sums @ held)
+        waiting = host - time if sums @ (host - time) > 0.0 else nothing
         return np.asarray(energy + self.static_w * waiting if self.metric == "energy_j" else time + waiting)
 
     def _checked(self, choices: Mapping[str, Any]) -> list[Any]:
@@ -155,7 +163,7 @@ def expected(model: CostModel, sizes: Mapping[str, Any], metric: str = "energy_j
             model.bind({**first, name: value.item()})
     every = {name: listed.get(name, np.array([value])) for name, value in first.items()}
     tables = tuple(_table(model, program, every, list(listed)) for program in model.programs)
-    return Expected(listed, tables, metric, model.device.coefficients.static_w)
+    return Expected(listed, tables, metric, model.device.coefficients.static_w, model.device.power_w)
 
 
 def _table(model: CostModel, program: Program, values: Mapping[str, Array], order: Sequence[str]) -> Table:

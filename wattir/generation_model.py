@@ -150,7 +150,7 @@ class Kernels:
 
     def _add(self, found: Demand, part: str, cells: Sequence[float], times: float, cost: tuple[float, ...]) -> None:
         """Adds a kernel; its work's joules are those beyond what the device draws by the second."""
-        seconds, joules, *_, launch_s = cost
+        seconds, joules, *_, launch_s = cost[:6]
         by_second = self.static_w * seconds + self.busy_w * max(seconds - launch_s, 0.0)
         found.time_s[part] += seconds * times
         found.energy_j[part] += max(joules - by_second, 0.0) * times

@@ -193,6 +193,6 @@ def tabled(space: Space, model: CostModel) -> PricedSpace:
     large = tuple(program for program in model.programs if row_count(program, values) > MOST_ROWS)
     counts = [len(values[name]) for name in space.names]
     tables = merged([table_of(p, values, space.names, model.trees, model.host_op_s) for p in small], counts)
-    constants = model.interval_constants, model.host_op_s > 0.0
-    by_size, by_index = laid_out(tables, counts, *constants), laid_out(*coalesced(tables, counts), *constants)
+    more = model.total_constants, not large
+    by_size, by_index = laid_out(tables, counts, *more), laid_out(*coalesced(tables, counts), *more)
     return PricedSpace(space, model, by_size, by_index, large)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from wattir import __version__
-from wattir.costmodel import WAITING, Answer, CostModel, origin_of
+from wattir.costmodel import WAITING, Answer, CostModel, in_network, origin_of
 from wattir.dims import evaluate
 from wattir.interval import LEVEL
 from wattir.machine import Row
@@ -24,8 +24,8 @@ BOUNDS = ("compute", "vector", "memory", "launch")
 class Layer:
     """One kernel of a report. Joules, seconds, FLOP and bytes are totals over its `times` runs.
 
-    `bound` is the roof it hits: compute, vector, memory, launch, power where the chip throttles at its limit, or
-    host where it waits.
+    `bound` is the roof it hits: compute, vector, memory, launch, power where alone it throttles the chip at its limit,
+    or host where it waits.
     `origin` is where its joules come from: measured, modelled or unknown.
     """
 
@@ -123,8 +123,7 @@ def _sum(name: str, members: list[Layer]) -> Layer:
 def make_report(model: CostModel, sizes: dict[str, int]) -> Report:
     """The report of a cost model at checked sizes (`CostModel.bind`)."""
     answer, (time_low_s, time_high_s) = model(**sizes), model.time_interval(**sizes)
-    pairs = list(zip(model.kernels, model.rows, strict=True))
-    kernels = tuple(_layer(model, work, row, sizes) for work, row in pairs)
+    kernels = _kernels(model, sizes)
     layers = (*(layer for layer in kernels if layer.times), *_waiting(answer, kernels))
     return Report(
         model=model.graph.name,
@@ -151,15 +150,24 @@ def make_report(model: CostModel, sizes: dict[str, int]) -> Report:
     )
 
 
-def _layer(model: CostModel, work: Work, row: Row, sizes: dict[str, int]) -> Layer:
-    cells = [evaluate(cell, sizes) for cell in cells_of(work)]
-    times = evaluate(work.times, sizes)
-    seconds, joules, *roofs = kernel_cost(*(*cells, *row.constants, model.trees))
-    return Layer(
-        work.name, work.kind, work.source, times, joules * times, seconds * times,
-        2 * evaluate(work.macs, sizes) * times, evaluate(work.bytes, sizes) * times,
-        _bound(model, seconds, joules, roofs), work.known, ORIGINS[origin_of(work, row)],
+def _kernels(model: CostModel, sizes: dict[str, int]) -> tuple[Layer, ...]:
+    costs = [_cost(model, work, row, sizes) for work, row in zip(model.kernels, model.rows, strict=True)]
+    times = [evaluate(work.times, sizes) for work in model.kernels]
+    more_j, longer = in_network(list(zip(costs, times, strict=True)), model.device.power_w)
+    return tuple(
+        Layer(
+            work.name, work.kind, work.source, count, more_j * joules * count, longer * seconds * count,
+            2 * evaluate(work.macs, sizes) * count, evaluate(work.bytes, sizes) * count,
+            _bound(model, seconds, joules, roofs[:4]), work.known, ORIGINS[origin_of(work, row)],
+        )
+        for work, row, count, (seconds, joules, *roofs) in zip(model.kernels, model.rows, times, costs, strict=True)
     )  # fmt: skip
+
+
+def _cost(model: CostModel, work: Work, row: Row, sizes: dict[str, int]) -> tuple[float, ...]:
+    """What `kernel_cost` says of a kernel alone."""
+    taken: tuple[Any, ...] = (*(evaluate(cell, sizes) for cell in cells_of(work)), *row.constants, model.trees)
+    return kernel_cost(*taken)
 
 
 def _waiting(answer: Answer, kernels: tuple[Layer, ...]) -> Iterator[Layer]:

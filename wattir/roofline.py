@@ -9,7 +9,8 @@ batches. So: arithmetic, `math` functions and ifs on floats only, no objects, no
     t         = t_busy + t_fixed * launches + t_wave * rows of tiles / units + bytes to other devices / link
     E         = static_w t + busy_w t_busy + sum of energies per FLOP, per operation and per byte
     cap       : if E / t > limit_w the chip lowers its clock: t grows by the excess of dynamic power to the power of
-                `THROTTLE`, E = limit_w t
+                `THROTTLE`, E = limit_w t. So it is for a kernel that runs alone for long; a network's kernels share
+                one limit (`wattir.totals.under_limit`)
 
 `busy_w` is what units draw by running at all, whatever they get done: fetching and issuing instructions, addresses,
 registers, the clock tree. Without it kernels far from every roof (pooling, permutations, norms) come out at half.
@@ -196,8 +197,10 @@ def kernel_cost(
     tile_m: float, tile_n: float, small_m: float, small_n: float, small_rate: float, wave_s: float, ragged_rate: float,
     fill_k: float, step_s: float, split_s: float, busy_w: float, s_per_link_byte: float,
     time_at: float, power_at: float, trees: Any,
-) -> tuple[float, float, float, float, float, float]:  # fmt: skip
-    """Seconds and joules of one run of one kernel, then the seconds under each roof and the fixed ones.
+) -> tuple[float, float, float, float, float, float, float, float, float]:  # fmt: skip
+    """Seconds and joules of one run of one kernel, then the seconds under each roof and the fixed ones; last what the
+    power limit does (`wattir.totals.SUMS`): seconds by which it slows the kernel down, joules that this would draw
+    beyond it, joules that it leaves to others.
 
     `macs` are those really computed (causal attention: half), `m, n, k, groups` the contraction or zeros. The rates
     `s_per_*` already hold the family's efficiencies. `hot_weights` is 1 where all weights of the network stay in the
@@ -222,24 +225,21 @@ def kernel_cost(
     waits_s = launch_s + link_bytes * s_per_link_byte
     seconds = waits_s + busy_s
     if seconds <= 0.0:
-        return 0.0, 0.0, compute_s, vector_s, memory_s, launch_s
-    steady_w = static_w + busy_w * busy_s / seconds
+        return 0.0, 0.0, compute_s, vector_s, memory_s, launch_s, 0.0, 0.0, 0.0
+    free_s, steady_w = seconds, static_w + busy_w * busy_s / seconds
     work_j = 2.0 * macs * j_per_flop + all_ops * j_per_op + cold_bytes * j_per_byte + hot_bytes * j_per_cache_byte
     if steady_w * seconds + work_j > limit_w * seconds:
         slower = slowdown(seconds, work_j + busy_w * busy_s, static_w, limit_w)
         seconds = waits_s + smooth_max(slower * compute_s, slower * vector_s, memory_s, sharpness)
-    if time_at < 0.0 and power_at < 0.0:
-        return seconds, joules_in(seconds, steady_w, work_j, limit_w), compute_s, vector_s, memory_s, launch_s
-    moved = cold_bytes + hot_bytes
-    found = features(macs, m, n, k, groups, window, in_points, tokens, experts, all_ops, moved, seconds, units)
-    if time_at >= 0.0:
-        seconds *= correction(trees, time_at, found)
-    joules = joules_in(seconds, steady_w, work_j, limit_w)
-    if power_at >= 0.0:
-        joules = min(joules * correction(trees, power_at, found), limit_w * seconds)
-    return seconds, joules, compute_s, vector_s, memory_s, launch_s
-
-
-def joules_in(seconds: float, steady_w: float, work_j: float, limit_w: float) -> float:
-    """Joules of a kernel that takes this long: what it draws by the second, and by its work, under the power limit."""
-    return min(steady_w * seconds + work_j, limit_w * seconds)
+    longer = dearer = 1.0
+    if time_at >= 0.0 or power_at >= 0.0:
+        moved = cold_bytes + hot_bytes
+        found = features(macs, m, n, k, groups, window, in_points, tokens, experts, all_ops, moved, seconds, units)
+        longer = correction(trees, time_at, found) if time_at >= 0.0 else 1.0
+        dearer = correction(trees, power_at, found) if power_at >= 0.0 else 1.0
+    seconds, free_s = longer * seconds, longer * free_s
+    most_j, free_j = limit_w * seconds, dearer * (steady_w * free_s + work_j)
+    joules = min(dearer * min(steady_w * seconds + work_j, most_j), most_j)
+    held_s, excess_j = seconds - free_s, free_j - joules + limit_w * (seconds - free_s)
+    room_j = 0.0 if excess_j > 0.0 else most_j - joules
+    return seconds, joules, compute_s, vector_s, memory_s, launch_s, held_s, excess_j, room_j

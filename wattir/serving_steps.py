@@ -298,7 +298,7 @@ def _alike(cells: list[float], share: float) -> list[float]:
 
 def _add(demand: Demand, part: str, cells: Iterable[float], times: float, cost: Any, static_w: float) -> None:
     """Adds a kernel; its dynamic joules go to bytes and to arithmetic as its seconds under the roofs do."""
-    seconds, joules, compute_s, vector_s, memory_s, _ = cost
+    seconds, joules, compute_s, vector_s, memory_s = cost[:5]
     dynamic = max(joules - static_w * seconds, 0.0) * times
     weights, activations, state = (list(cells)[at] for at in (WEIGHT_BYTES, ACTIVATION_BYTES, STATE_BYTES))
     moved = memory_s / ((compute_s + vector_s + memory_s) or 1.0) / ((weights + activations + state) or 1.0)

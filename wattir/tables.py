@@ -149,7 +149,7 @@ def coalesced(tables: Sequence[Table], counts: Sequence[int]) -> tuple[list[Tabl
 class Tables:
     """Tables laid end to end for the compiled loops of `wattir.backends.gather`, which says how.
 
-    `layout`: rows, the host's seconds, starts, members, strides; `constants`: those of `wattir.totals.totals`.
+    `layout`: rows of both halves of `SUMS`, starts, members, strides; `constants`: those of `wattir.totals.totals`.
     """
 
     counts: Array
@@ -175,9 +175,10 @@ def room(count: int) -> Array:
 
 
 def laid_out(
-    tables: Sequence[Table], counts: Sequence[int], constants: tuple[float, float, float], hosted: bool
-) -> Tables:
-    """Tables ready to be asked; the host's seconds are left out where they do not count (`hosted`)."""
+    tables: Sequence[Table], counts: Sequence[int], constants: tuple[float, ...], alone: bool
+) -> Tables:  # fmt: skip
+    """Tables ready to be asked. The second half of the sums is left out where neither the host nor the power limit
+    makes a difference, and there are no sums beside the tables (`alone`)."""
     from wattir.backends.gather import AXES, ROW_BYTES, TOGETHER
 
     rows = sum(len(table.sums) for table in tables)
@@ -192,8 +193,8 @@ def laid_out(
         for axis, (column, stride) in enumerate(pairs):
             members[place, axis], strides[place, axis] = column, stride * ROW_BYTES
     sums = np.concatenate([*(table.sums for table in tables), np.zeros((1, len(SUMS)))])
-    host_s = np.ascontiguousarray(sums[:, -1]) if hosted else np.empty(0)
-    layout = np.ascontiguousarray(sums[:, :-1]), host_s, starts, members, strides
+    first, second = (np.ascontiguousarray(half) for half in np.hsplit(sums, 2))
+    layout = first, second[:0] if alone and not second[:, :-1].any() else second, starts, members, strides
     return Tables(np.array(counts, np.int64), layout, np.array(constants))
 
 
