@@ -103,7 +103,7 @@ class Expected:
         where all are held by it on average, or none."""
         energy, time, _, _, host, held, excess, room = np.eye(len(SUMS))
         relief, nothing = relief_of(sums @ excess, sums @ room), np.zeros(len(SUMS))
-        more = (room - relief * excess) / (sums @ excess) if 0.0 < relief < 1.0 else nothing  # of relief
+        more = (room - relief * excess) / (sums @ excess) if sums @ (excess - room) > 0.0 else nothing  # of relief
         free = excess - self.limit_w * held
         energy, time = energy + relief * free + more * (sums @ free), time - relief * held - more * (sums @ held)
         waiting = host - time if sums @ (host - time) > 0.0 else nothing
