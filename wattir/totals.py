@@ -50,7 +50,9 @@ def under_limit(
 
     Left out by model (300 rows of each table of kernels), mean error of power: H100 6.4 % and 4.2 so, A30 4.5 and 4.1,
     GTX 1070 4.2 and 3.3, A100 at up to 11 clocks 5.9 and 6.0; energy 8.1 and 7.1 on the H100, 3.2 and 1.3 on the GTX
-    1070, 5.9 and 5.7 on the A100 at 11 clocks, 14.6 and 13.5 on networks of the H200, which no fit saw.
+    1070, 5.9 and 5.7 on the A100 at 11 clocks, 14.6 and 13.5 on networks of the H200, which no fit saw. The
+    A30's networks, at their limit and 5 % too long, had made up for it by too little power: energy 8.1 and 9.5 in tf32,
+    14.7 and 15.4 in fp32.
     """
     relief = relief_of(excess_j, room_j)
     return energy + relief * (excess_j - limit_w * held_s), time - relief * held_s
