@@ -21,6 +21,7 @@ from wattir.dims import symbol
 from wattir.errors import SizeError
 from wattir.ir import Graph, GraphBuilder
 from wattir.tables import Table, merged
+from wattir.totals import SUMS
 from wattir.threads import at_most
 
 ROOT = Path(__file__).parents[1]
@@ -156,7 +157,7 @@ def test_merged_tables_add_up_to_the_same() -> None:
     rng = np.random.default_rng(3)
     counts = (4, 5, 6, 2)
     tables = [
-        Table(columns, rng.random((int(np.prod([counts[c] for c in columns])), 5)))
+        Table(columns, rng.random((int(np.prod([counts[c] for c in columns])), len(SUMS))))
         for columns in ((0, 1), (1, 2), (1,), (), (3,), (0, 1, 2))
     ]
     fewer = merged(tables, counts, most=40)
