@@ -21,8 +21,8 @@ from wattir.dims import symbol
 from wattir.errors import SizeError
 from wattir.ir import Graph, GraphBuilder
 from wattir.tables import Table, merged
-from wattir.totals import SUMS
 from wattir.threads import at_most
+from wattir.totals import SUMS
 
 ROOT = Path(__file__).parents[1]
 REAL = {
