@@ -104,14 +104,17 @@ def cross_validate(data: str, say: Any) -> Iterator[Found | Left]:
                     yield from guarded(one.folder, f"fit of {device}", judge)
 
 
-def _crossed(plan: Plan, data: str, say: Any) -> Iterator[Found]:
+def _crossed(plan: Plan, data: str, say: Any) -> Iterator[Found | Left]:
     path = os.path.join(device_folder(), f"{plan.device}.toml")
     found = fit(plan, Path(path).read_text(encoding="utf-8"), path, data, say)
     if found is None:
         return
-    sources, _, fitted = found
+    sources, whole, fitted = found
     width = dict(zip(("time", "energy"), _widths(sources, fitted, plan), strict=True))
-    for i, source in enumerate(sources):
+    for i, (source, rows) in enumerate(zip(sources, whole, strict=True)):
+        for why, count in rows.dropped.items():
+            if count > 0:
+                yield Left(source.folder, f"{source.data_set} ({plan.device})", count, why)
         head = {"folder": source.folder, "device": plan.device, "what": source.data_set}
         yield {**head, **plain(_left_out(i, fitted, width))}
 

@@ -249,6 +249,15 @@ def test_text_and_page_have_both_ends_and_every_factor(run: Run) -> None:
     assert "<script" not in page and "http" not in page
 
 
+def test_what_does_not_differ_is_drawn_nowhere(run: Run) -> None:
+    """One machine: its factors differ by rounding alone, some 1e-17 J."""
+    _, out, _ = run("resnet50 --hw h100_sxm", "resnet50 --hw h100_sxm --batch-size 64", "--html", "why.html")
+    page = Path("why.html").read_text(encoding="utf-8")
+
+    for text in (out, page):
+        assert "utilisation" in text and not any(name in text for name in ("machine power", "machine speed", "others"))
+
+
 def test_served_models_compare_per_token_or_request(run: Run) -> None:
     a, b = SMALL.format(QWEN), SMALL.format("Qwen/Qwen3-32B")
     found = {per: json.loads(run(a, b, "--json", *more)[1]) for per, more in (

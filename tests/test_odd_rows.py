@@ -98,6 +98,15 @@ def test_tables_that_are_not_read_are_named(tmp_path):
     assert left == {"not read: there is data.csv too": None, "not read: expected a table as .csv or .parquet": None}
 
 
+def test_cross_validation_names_the_rows_it_leaves_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(accuracy, "PLANS", {"xeon_gold_5120": PLANS["xeon_gold_5120"]})
+    rows = [{**LAYER, "in_features": 64 * i, "latency_s": 1e-3 * i} for i in range(1, 7)]
+    data = written(tmp_path, "getzner_cpu_layers", *rows, {**LAYER, "layer_kind": "Conv4d"})
+    found = list(accuracy.cross_validate(data, lambda line: None))
+    assert [(each.rows, each.why) for each in found if isinstance(each, Left)] == [(1, UNKNOWN)]
+    assert [each["rows"] for each in found if isinstance(each, dict)] == [6]
+
+
 def test_cross_validation_names_what_it_cannot_fit_and_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(accuracy, "PLANS", {name: PLANS[name] for name in ("xeon_gold_5120", "core_raptor_lake")})
     (tmp_path / "getzner_cpu_layers").mkdir()

@@ -39,6 +39,11 @@ class Step:
     after_j: float
 
 
+def meaning(factor: str) -> str:
+    """What a step or a side of a waterfall stands for."""
+    return f"each under {LEAST_SHARE:.2%}".replace("%", " %") if factor == OTHERS else FACTORS.get(factor, factor)
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """`a_j` and `b_j`: joules of the sides, `per` one of `PER`; `steps` lead from one to the other."""
@@ -49,6 +54,19 @@ class Comparison:
     a_j: float
     b_j: float
     steps: tuple[Step, ...]
+
+    @property
+    def top_j(self) -> float:
+        """The highest level."""
+        return max(self.a_j, self.b_j, *(step.after_j for step in self.steps)) or 1.0
+
+    @property
+    def shown(self) -> tuple[Step, ...]:
+        """The steps to draw: those that are too small for it are one, which is left out where it is but rounding."""
+        large = [step for step in self.steps if abs(step.energy_j) >= LEAST_SHARE * self.top_j]
+        small = sum(step.energy_j for step in self.steps if step not in large)
+        others = [Step(OTHERS, small, self.b_j - small, self.b_j)] if abs(small) > ROUNDING * self.top_j else []
+        return (*large, *others)
 
     def to_dict(self) -> dict[str, Any]:
         """What ``wattir compare --json`` prints; `factors` add up to `b.energy_j - a.energy_j`."""
@@ -62,6 +80,12 @@ class Comparison:
                 for step in self.steps
             ],
         }
+
+
+LEAST_SHARE = 5e-4
+"""Steps under this share of the highest level are shown as one."""
+ROUNDING = 1e-9
+OTHERS = "others"
 
 
 def compared(a: Side, b: Side, per: str | None = None) -> Comparison:

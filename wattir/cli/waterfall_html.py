@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from html import escape
 
 from wattir.cli.units import prefixed
-from wattir.cli.waterfall import Comparison
-from wattir.compare import FACTORS
+from wattir.cli.waterfall import Comparison, meaning
 
 LABELS, CHART, ROW = 190, 520, 34
 """Pixels: column of names, width of the chart, height of a row."""
@@ -45,7 +44,7 @@ Bar = tuple[str, float, float, str, str]
 
 def _bars(found: Comparison) -> Iterator[Bar]:
     yield "A", 0.0, found.a_j, SIDE, prefixed(found.a_j, "J")
-    for step in found.steps:
+    for step in found.shown:
         sign, colour = ("+", MORE) if step.energy_j > 0.0 else ("-", LESS)
         yield step.factor, step.before_j, step.after_j, colour, sign + prefixed(abs(step.energy_j), "J")
     yield "B", 0.0, found.b_j, SIDE, prefixed(found.b_j, "J")
@@ -55,7 +54,7 @@ def _row(place: int, bar: Bar, top: float) -> str:
     name, before, after, colour, text = bar
     low, high = (LABELS + CHART * max(value, 0.0) / top for value in sorted((before, after)))
     y = ROW * place
-    hint = escape(FACTORS.get(name, name))
+    hint = escape(meaning(name))
     return (
         f'<g><title>{hint}</title><text x="0" y="{y + 21}">{escape(name)}</text>'
         f'<rect x="{low:.1f}" y="{y + 6}" width="{max(high - low, 1.5):.1f}" height="{ROW - 12}" fill="{colour}"/>'

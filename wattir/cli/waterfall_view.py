@@ -7,13 +7,9 @@ from rich.text import Text
 
 from wattir.cli.console import Sheet, clean, make_console, make_grid
 from wattir.cli.units import percent, prefixed
-from wattir.cli.waterfall import Comparison
-from wattir.compare import FACTORS
+from wattir.cli.waterfall import Comparison, meaning
 
 BAR_COLUMNS = 40
-LEAST_SHARE = 5e-4
-"""Factors under this share of the larger side are summed into one line."""
-ROUNDING = 1e-9
 
 
 def show_waterfall(found: Comparison) -> None:
@@ -34,18 +30,12 @@ def _sides(found: Comparison) -> object:
 
 
 def _show_steps(console: Console, found: Comparison) -> None:
-    top = max(found.a_j, found.b_j, *(step.after_j for step in found.steps)) or 1.0
+    top = found.top_j
     sheet = Sheet(console, f"From A to B, per {found.per}", "factor", ">joules", ">of A", "", "?meaning")
     sheet.row("A", prefixed(found.a_j, "J"), "", _bar(0.0, found.a_j / top, console), "")
-    small = 0.0
-    for step in found.steps:
-        if abs(step.energy_j) < LEAST_SHARE * top:
-            small += step.energy_j
-            continue
+    for step in found.shown:
         low, high = sorted((step.before_j / top, step.after_j / top))
-        sheet.row(step.factor, *_change(step.energy_j, found.a_j), _bar(low, high, console), FACTORS[step.factor])
-    if abs(small) > ROUNDING * top:
-        sheet.row("others", *_change(small, found.a_j), "", "each under 0.05 %")
+        sheet.row(step.factor, *_change(step.energy_j, found.a_j), _bar(low, high, console), meaning(step.factor))
     sheet.row("B", prefixed(found.b_j, "J"), "", _bar(0.0, found.b_j / top, console), "")
     sheet.show()
 
