@@ -163,6 +163,7 @@ def test_another_relative_than_the_files_is_refused(folder, capsys):
         (["--rows", "nowhere.csv", "--device", "mine.toml", "--like", TRUTH], "nowhere.csv: no such file"),
         (["--rows", "rows.csv"], "expected one --device FILE.toml to write; found none"),
         (["--rows", "rows.csv", "--device", "mine.toml"], "mine.toml: no such file; expected a device file"),
+        (["--rows", "rows.csv", "--device", "mine.toml", "--like", "nosuch"], "wattir: --like nosuch: no such device"),
         (["--rows", "rows.csv", "--device", TRUTH], "expected the path of a device file, ending in .toml"),
         (["--rows", "rows.csv", "--device", "mine.toml", "--like", "h300"], "h300: no such device"),
         (["--rows", "bad.csv", "--device", "mine.toml", "--like", TRUTH], "bad.csv: no column kind, op"),

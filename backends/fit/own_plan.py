@@ -12,6 +12,7 @@ import numpy as np
 
 from wattir.device import Device, device_from_text, device_ids, load_device
 from wattir.device_schema import FAMILY_FALLBACK, LIMITS
+from wattir.errors import DeviceError
 from wattir.lending import nearest
 
 from .own_rows import check_watts, own_sources
@@ -68,7 +69,10 @@ def nearest_measured(device: Device) -> str:
 
 def head_like(name: str, path: str) -> str:
     """The head of a new device file with the limits of a known machine."""
-    other = load_device(name)
+    try:
+        other = load_device(name)
+    except DeviceError as error:
+        raise DeviceError(f"--like {str(error).removeprefix('--hw ')}") from None
     limits = {key: getattr(other, key) for key in (*LIMITS, "boost_hz", "nominal_hz", "link_bytes_per_s")}
     told = {key: getattr(other, key) for key in ("kind", "vendor", "architecture", "memory", "scope")}
     return "\n".join([
