@@ -15,10 +15,11 @@ pytest.importorskip("scipy")
 
 from benchmarks import accuracy  # noqa: E402
 from wattir.backends.fit.datasets_serving import PROMPTS, architecture, demand_of, mlenergy_v2, mlenergy_v3, window  # noqa: E402
-from wattir.backends.fit.fit_serving import Conditions, law, predict, solution  # noqa: E402
+from wattir.backends.fit.fit_serving import Conditions, fit, law, predict, solution  # noqa: E402
 from wattir.backends.fit.whole_runs import crossed_reports, nested_widths  # noqa: E402
 from wattir.backends.fit.write import with_engine, with_fit  # noqa: E402
 from wattir.device import device_folder, load_device  # noqa: E402
+from wattir.errors import InputError  # noqa: E402
 from wattir.serving import engine_on  # noqa: E402
 from wattir.serving_model import Deployment, Request  # noqa: E402
 from wattir.serving_report import Load, serve  # noqa: E402
@@ -82,6 +83,12 @@ def test_the_fit_finds_what_the_rows_were_made_with(rows):
     assert found.conditions.prompts["lm-arena-chat"] == pytest.approx(700.0, rel=0.3)
     again = predict(H100, found.engine, rows, found.conditions)
     assert np.abs(np.log(again[1] / made[1])).max() < 0.08
+
+
+def test_a_table_without_rows_of_the_machine_says_so(tmp_path):
+    folder = str(put(tmp_path, table(["Qwen/Qwen3-8B"], [1, 8])))
+    with pytest.raises(InputError, match="none of its rows are of this machine"):
+        fit(load_device("b200_sxm"), "vllm", mlenergy_v3(folder, "B200", load_device("b200_sxm")), print)
 
 
 def test_what_a_measurement_sees_of_answers_of_one_length():

@@ -14,6 +14,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from wattir.errors import InputError
+
 from .evaluate import covered, errors_of, median_ape, plain
 from .intervals import half_width
 from .rows import Array
@@ -118,7 +120,9 @@ class Law(Generic[SomeRuns]):
         return np.asarray(least_squares(residuals, first, max_nfev=MOST_STEPS, ftol=1e-5, xtol=1e-5).x)
 
     def crossed(self, rows: SomeRuns, used: Array, say: Say, parts: Sequence[str] = PARTS) -> tuple[Array, Array]:
-        """The logarithms by all rows that are `used`, and the `left_out` errors of every row."""
+        """The logarithms by all rows that are `used`, and the `left_out` errors of every row; InputError if none is."""
+        if not used.any():
+            raise InputError("none of its rows are of this machine and of models that are known; expected some")
         logs = self.solve(rows.take(used))
 
         def without(held: Array) -> Array:
